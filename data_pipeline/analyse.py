@@ -1,0 +1,243 @@
+"""Phase 1: from image files to one row of features each, part by part. The only phase that runs networks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from adaface.perception.classes import BACKGROUND, CLASS_NAMES
+from adaface.perception.config import PerceptionConfig
+from adaface.perception.faces import FaceAnalyser, FaceResult
+from adaface.perception.parsing import FaceParser, load_parser
+from data_pipeline import measures
+from data_pipeline.config import DataConfig
+from data_pipeline.decode import DecodeError, decode_image, decode_mask
+from data_pipeline.plan import part_name, read_part_plan
+from data_pipeline.schema import FEATURES
+from data_pipeline.storage import Storage, read_file
+
+# Raise it when the meaning of a feature changes: finished parts of older versions are then made again.
+VERSION = 1
+
+
+def analyse_hash(config: DataConfig, perception: PerceptionConfig, models: dict[str, str]) -> str:
+    """What feature files depend on besides the images.
+
+    Args:
+        models: role -> sha256 of every model file used.
+    """
+    settings = {
+        "version": VERSION,
+        "perception": perception.what_it_computes(),
+        "models": models,
+        "image_size": config.image_size,
+        "resize": config.resize,
+        "max_pixels": config.max_pixels,
+        "max_bytes": config.max_bytes,
+        "part_size": config.part_size,
+        "seed": config.seed,  # the order in which images are dealt to parts
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass
+class _Sample:
+    """One decoded image on its way through the networks: the full picture is already let go."""
+
+    row: dict[str, Any]
+    pixels: np.ndarray  # (S, S, 3) uint8 RGB, what will be stored
+    face: FaceResult
+    mask: np.ndarray | None = None  # (S, S) bool, the NAME_mask.png beside the image
+    mask_is_given: bool = False
+
+
+@dataclass
+class PartAnalyser:
+    """Analyses parts of a dataset; holds the networks, which are loaded at the first part.
+
+    Calling it with a part number writes `features/part-NNNNN.parquet` and returns how many images it held and how many of them
+    could not be decoded. Bad images become rows; only faults of the machine (out of memory, storage gone) raise.
+    """
+
+    config: DataConfig
+    perception: PerceptionConfig
+    hash: str
+    _faces: FaceAnalyser | None = field(default=None, init=False, repr=False)
+    _parser: FaceParser | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, part: int) -> dict[str, int]:
+        out = Storage(self.config.output)
+        self._load()
+        rows = list(self.analyse(read_part_plan(out, part)))
+        table = pa.Table.from_pylist(rows, schema=FEATURES.with_metadata({"analyse_hash": self.hash}))
+        # Small row groups: a shard takes a few rows from each part and should not have to read the rest.
+        out.write_table(part_name(part), table, row_group_size=32)
+        return {"part": part, "images": len(rows), "errors": sum(row["outcome"] != "analysed" for row in rows)}
+
+    def analyse(self, planned: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Rows of FEATURES for planned images, in their order."""
+        self._load()
+        batch: list[_Sample | dict[str, Any]] = []
+        for item in self._samples(planned):
+            batch.append(item)
+            if len(batch) == self.perception.batch_size:
+                yield from self._finish(batch)
+                batch = []
+        yield from self._finish(batch)
+
+    def _load(self) -> None:
+        if self._faces is not None:
+            return
+        cv2.setNumThreads(self.perception.threads)
+        settings = self.perception
+        self._faces = FaceAnalyser(settings)
+        if settings.parser is not None:
+            self._parser = load_parser(
+                settings.parser, device=settings.device, threads=settings.threads, batch_size=settings.batch_size
+            )
+
+    def _samples(self, planned: list[dict[str, Any]]) -> Iterator[_Sample | dict[str, Any]]:
+        """Decode one image ahead of the detector, so that a slow disk or store does not stop the networks."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead: Future | None = None
+            for position, item in enumerate(planned):
+                current = ahead if ahead is not None else reader.submit(self._read, item)
+                ahead = reader.submit(self._read, planned[position + 1]) if position + 1 < len(planned) else None
+                yield self._look(item, current.result())
+
+    def _read(self, item: dict[str, Any]) -> tuple[Any, np.ndarray | None] | DecodeError:
+        """The decoded picture and the mask beside it, or why there is none."""
+        if item["error"]:
+            return DecodeError(item["error"])
+        config = self.config
+        try:
+            data = read_file(item["path"], config.max_bytes)
+            if hashlib.sha256(data).hexdigest() != item["image_id"]:
+                raise OSError(f"{item['path']} changed while the dataset was being built; run the build again")
+            decoded = decode_image(data, config.max_pixels)
+            mask = None
+            if item["mask_path"]:
+                mask = decode_mask(read_file(item["mask_path"], config.max_bytes), config.max_pixels)
+                height, width = decoded.pixels.shape[:2]
+                if mask.shape != (height, width):
+                    mask = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        except DecodeError as error:
+            return error
+        return decoded, mask
+
+    def _look(self, item: dict[str, Any], read: tuple[Any, np.ndarray | None] | DecodeError) -> _Sample | dict[str, Any]:
+        """Everything that needs the full picture: detection, measures in the face box, the cut."""
+        row = dict.fromkeys(FEATURES.names)
+        row["image_id"], row["mask_id"] = item["image_id"], item["mask_id"]
+        if isinstance(read, DecodeError):
+            return {**row, "outcome": "decode_error", "error": str(read)}
+        assert self._faces is not None
+        decoded, mask = read
+        pixels = decoded.pixels
+        height, width = pixels.shape[:2]
+        face = self._faces.detect(pixels)
+        bbox = face.faces[0].bbox if face.faces else None
+        window = measures.square_window(width, height, bbox, self.config.resize)
+        x0, y0, x1, y1 = window
+        size = self.config.image_size
+        sample = measures.resize_antialiased(pixels[y0:y1, x0:x1], size)
+        row.update(
+            outcome="analysed",
+            format=decoded.format,
+            width=width,
+            height=height,
+            crop=list(window),
+            phash=measures.perceptual_hash(sample),
+            n_faces=len(face.faces),
+        )
+        if face.faces:
+            row.update(_face_metrics(face, pixels, window, size))
+        if mask is not None:
+            mask = cv2.resize(mask[y0:y1, x0:x1].astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
+        return _Sample(row, sample, face, mask, item["mask_is_given"])
+
+    def _finish(self, batch: list[_Sample | dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Recognition and parsing, batched over images."""
+        assert self._faces is not None
+        samples = [item for item in batch if isinstance(item, _Sample)]
+        with_face = [sample for sample in samples if sample.face.faces]
+        raw = self._faces.embed([sample.face.aligned for sample in with_face])
+        for sample, vector in zip(with_face, raw, strict=True):
+            norm = float(np.linalg.norm(vector))
+            sample.row["embedding_norm"] = norm
+            sample.row["embedding"] = (vector / norm).astype(np.float32)
+        parts = self._parser.parse(np.stack([s.pixels for s in samples])) if self._parser and samples else None
+        for index, sample in enumerate(samples):
+            sample.row.update(_mask_metrics(sample, None if parts is None else parts[index]))
+        for item in batch:
+            yield item.row if isinstance(item, _Sample) else item
+
+
+def _face_metrics(
+    face: FaceResult, pixels: np.ndarray, window: tuple[int, int, int, int], size: int
+) -> dict[str, Any]:
+    """Columns of FEATURES about the largest face."""
+    largest = face.faces[0]
+    x0, y0, x1, y1 = window
+    # Px that survive in the sample: enlarging a small picture adds none, shrinking a large one loses some.
+    scale_x, scale_y = min(1.0, size / (x1 - x0)), min(1.0, size / (y1 - y0))
+    box_width, box_height = float(largest.bbox[2] - largest.bbox[0]), float(largest.bbox[3] - largest.bbox[1])
+    eyes = (largest.landmarks[1] - largest.landmarks[0]) * (scale_x, scale_y)
+    yaw, pitch, roll = measures.head_pose(largest.landmarks)
+    luma, clipped = measures.exposure(measures.crop_box(pixels, largest.bbox))
+    return {
+        "det_score": largest.score,
+        "detector_size": face.detector_size,
+        "border": face.border,
+        "bbox": largest.bbox.tolist(),
+        "landmarks": largest.landmarks.ravel().tolist(),
+        "second_face": face.faces[1].area / largest.area if len(face.faces) > 1 else 0.0,
+        "face_share": box_width * box_height / ((x1 - x0) * (y1 - y0)),
+        "face_pixels": min(box_width * scale_x, box_height * scale_y),
+        "inter_ocular": float(np.hypot(*eyes)),
+        "yaw": yaw,
+        "pitch": pitch,
+        "roll": roll,
+        "sharpness": measures.sharpness(face.aligned),
+        "exposure": luma,
+        "clipped": clipped,
+        "gender": face.gender,
+        "age": face.age,
+    }
+
+
+def _mask_metrics(sample: _Sample, parts: np.ndarray | None) -> dict[str, Any]:
+    """Columns of FEATURES about the face parse and the foreground.
+
+    Args:
+        parts: (S, S) uint8 class ids, or None without a parser.
+    """
+    row: dict[str, Any] = {}
+    foreground = sample.mask if sample.mask_is_given else None
+    if parts is not None:
+        pixels = np.bincount(parts.ravel(), minlength=len(CLASS_NAMES))
+        parsed = parts != BACKGROUND
+        row.update(n_parts=int((pixels > 0).sum()), part_pixels=pixels.tolist(), parts=png(parts))
+        if sample.mask is not None:
+            either = int((parsed | sample.mask).sum())
+            row["mask_iou"] = float((parsed & sample.mask).sum() / either) if either else 1.0
+        foreground = parsed if foreground is None else foreground
+    if foreground is not None:
+        row.update(foreground=float(foreground.mean()), mask=png(foreground.astype(np.uint8) * 255))
+    return row
+
+
+def png(plane: np.ndarray) -> bytes:
+    """(H, W) uint8 as an 8-bit greyscale PNG."""
+    ok, data = cv2.imencode(".png", plane, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    if not ok:
+        raise RuntimeError(f"OpenCV could not encode a plane of shape {plane.shape} and type {plane.dtype}")
+    return data.tobytes()

@@ -1,0 +1,89 @@
+"""From the bytes of an untrusted image file to pixels, with the size bounded before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Photographs come in these. Everything else PIL could open (PostScript, PDF, icons, ...) only widens the attack surface.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "AVIF")
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
+
+# 16-bit greyscale; PIL's own conversion to 8 bits clips at 255 instead of scaling.
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+class DecodeError(ValueError):
+    """The bytes are not an image that may enter a dataset."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright
+    format: str
+
+
+def decode_image(data: bytes, max_pixels: int) -> Decoded:
+    """Decode a photograph: EXIF rotation applied, first frame of animations, CMYK, grey, palette and 16 bit turned to RGB.
+
+    Transparent pixels become white. A truncated file is an error, not half a picture.
+
+    Raises:
+        DecodeError: not an image, damaged, or more than `max_pixels` pixels.
+    """
+    if not data:
+        raise DecodeError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # PIL warns about large images; the bound below decides instead.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise DecodeError(f"{width} x {height} pixels are more than the {max_pixels:,} allowed (data.max_pixels)")
+                name = image.format or "unknown"
+                image.seek(0) if getattr(image, "is_animated", False) else None
+                upright = ImageOps.exif_transpose(image)
+                return Decoded(_to_rgb(upright), "JPEG" if name == "MPO" else name)
+    except DecodeError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DecodeError("not an image of a known format") from error
+    except Image.DecompressionBombError as error:
+        raise DecodeError(f"more pixels than allowed: {error}") from error
+    # PIL's decoders signal damage with whatever their parsers raise; MemoryError is a lying header that passed the bound.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise DecodeError(f"damaged: {error}") from error
+
+
+def decode(data: bytes, max_pixels: int) -> np.ndarray:
+    """`decode_image`, pixels alone: (H, W, 3) uint8 RGB."""
+    return decode_image(data, max_pixels).pixels
+
+
+def decode_mask(data: bytes, max_pixels: int) -> np.ndarray:
+    """A foreground mask of 1 or 8 bits.
+
+    Returns:
+        (H, W) bool, True where the picture shows the person.
+
+    Raises:
+        DecodeError: as `decode_image`.
+    """
+    return decode_image(data, max_pixels).pixels[..., 0] >= 128
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in _SIXTEEN_BIT:
+        wide = np.asarray(image).astype(np.int64)
+        grey = (np.clip(wide, 0, 65535) >> 8 if wide.max(initial=0) > 255 else np.clip(wide, 0, 255)).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,111 @@
+"""The doctor's look at a configuration: its model files with their hashes, its sources, its output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.doctor import Finding
+from flows.doctor_machine import check_disk
+
+if TYPE_CHECKING:
+    from adaface.perception.config import PerceptionConfig
+    from data_pipeline.config import DataConfig
+
+
+def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
+    """Everything that a build with this configuration needs; a configuration with problems is not looked into."""
+    from ray_jobs.config_file import ConfigError, config_hash, load
+
+    try:
+        config = load(config_file, overrides)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding("fail", "config", problem, "correct it there")
+        return
+    yield Finding("ok", "config", f"{config_file}, hash {config_hash(config)}")
+    yield from check_models(config.perception)
+    yield from check_sources(config.data)
+    yield from check_output(config.data.output)
+
+
+def check_models(perception: PerceptionConfig) -> Iterator[Finding]:
+    """The files of the model pack and of the parser, and whether the device can be used."""
+    from adaface.perception.onnx_session import providers
+    from adaface.perception.pack import resolve_pack, sha256
+
+    try:
+        pack = resolve_pack(perception.pack, perception.recognition_file)
+    except (ValueError, FileNotFoundError) as error:
+        yield Finding("fail", "models", str(error), "correct perception.pack or complete the folder")
+    else:
+        for role, file in pack.files.items():
+            yield Finding("ok", "models", f"{role}: {file} sha256 {sha256(file)}")
+        if perception.attributes and "genderage" not in pack.files:
+            said = f"{pack.folder} has no model for gender and age: every identity is called a person"
+            yield Finding("info", "models", said)
+    if perception.parser is None:
+        yield Finding("info", "models", "no face parser: the dataset will have no masks")
+    else:
+        file = Path(perception.parser.file).expanduser()
+        if file.is_file():
+            yield Finding("ok", "models", f"parser ({perception.parser.kind}): {file} sha256 {sha256(file)}")
+        else:
+            remedy = "put it there or correct perception.parser.file; for BiSeNet it is the 79999_iter.pth of "
+            remedy += "zllrunning/face-parsing.PyTorch"
+            yield Finding("fail", "models", f"parser: there is no file {file}", remedy)
+    try:
+        providers(perception.device)
+    except ValueError as error:
+        yield Finding("fail", "models", str(error), "see above")
+
+
+def check_sources(data: DataConfig) -> Iterator[Finding]:
+    """Whether each source can be reached. Nothing is counted: a source may hold millions of photos."""
+    from data_pipeline.storage import Storage
+
+    for source in data.sources:
+        try:
+            there = Storage(_home(source.path)).exists("")
+        except (OSError, ValueError) as error:
+            remedy = "check the address, the credentials and the network"
+            yield Finding("fail", "sources", f"{source.label}: {source.path} cannot be reached: {error}", remedy)
+            continue
+        if there:
+            yield Finding(
+                "ok", "sources", f"{source.label}: {source.path} ({source.layout}, licence: {source.licence})"
+            )
+        else:
+            remedy = "correct the path in data.sources; it is relative to the folder the command runs in"
+            yield Finding("fail", "sources", f"{source.label}: nothing at {source.path}", remedy)
+
+
+def check_output(output: str) -> Iterator[Finding]:
+    """Whether the dataset can be written, and whether there is one already."""
+    from data_pipeline.storage import Storage, is_uri
+
+    output = _home(output)
+    if not is_uri(output):
+        folder = Path(output).resolve()
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            yield Finding("fail", "output", f"{output} cannot be written: {folder} refuses it", "change data.output")
+            return
+        yield from check_disk(folder, f"the dataset {output}", area="output")
+    try:
+        started = Storage(output).exists("config.yaml")
+    except (OSError, ValueError) as error:
+        remedy = "check the address, the credentials and the network"
+        yield Finding("fail", "output", f"{output} cannot be reached: {error}", remedy)
+        return
+    if started:
+        yield Finding("info", "output", f"{output} holds a dataset already: a build continues it")
+    elif is_uri(output):
+        yield Finding("ok", "output", f"{output} can be reached; whether it can be written shows the first run")
+
+
+def _home(path: str) -> str:
+    return os.path.expanduser(path) if path.startswith("~") else path

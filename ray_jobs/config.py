@@ -1,0 +1,29 @@
+"""The whole configuration of a job: one typed tree for every job and both worlds."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from adaface.perception.config import PerceptionConfig
+from data_pipeline.config import DataConfig
+
+
+class ClusterConfig(BaseModel):
+    """How much of the machines a job takes. Nothing here changes a result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workers: int | None = Field(default=None, ge=1, description="analysing actors; null: as many as CPUs and GPUs allow")
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(default=0, ge=0, description="share of a GPU per worker; 0.5 puts two on one")
+    max_failed_parts: int = Field(default=0, ge=0, description="parts and shards that may fail before the job gives up")
+
+
+class Config(BaseModel):
+    """A configuration file: `configs/*.yaml` plus `--set section.key=value`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: DataConfig
+    perception: PerceptionConfig
+    cluster: ClusterConfig = ClusterConfig()

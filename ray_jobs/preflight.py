@@ -1,0 +1,75 @@
+"""Checks before any expensive work: model files, rules that no image could pass, evaluation embeddings. All problems at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adaface.perception.classes import CLASS_NAMES
+from adaface.perception.config import OnnxParserConfig
+from adaface.perception.pack import embedding_length, resolve_pack, sha256
+from data_pipeline.identities import load_eval_means
+from ray_jobs.config import Config
+
+
+@dataclass(frozen=True)
+class Checked:
+    models: dict[str, dict[str, str]]  # role -> {"file": name, "sha256"}
+    eval_means: np.ndarray  # (E, D) float32, unit norm
+
+    @property
+    def model_hashes(self) -> dict[str, str]:
+        return {role: model["sha256"] for role, model in self.models.items()}
+
+
+def check(config: Config) -> Checked:
+    """Everything about a configuration that can be checked in seconds.
+
+    Raises:
+        ValueError: with every problem found.
+    """
+    problems: list[str] = []
+    files: dict[str, Path] = {}
+    try:
+        pack = resolve_pack(config.perception.pack, config.perception.recognition_file)
+        roles = ("detection", "recognition") + (("genderage",) if config.perception.attributes else ())
+        files = {role: pack.files[role] for role in roles if role in pack.files}
+    except (ValueError, FileNotFoundError) as error:
+        problems.append(str(error))
+    parser = config.perception.parser
+    if parser is not None:
+        path = Path(parser.file).expanduser()
+        if path.is_file():
+            files["parser"] = path
+        else:
+            problems.append(f"face parser {parser.file} does not exist; set perception.parser.file, or perception.parser to null")
+    problems += _impossible_rules(config)
+
+    id_dim = embedding_length(files["recognition"]) if "recognition" in files else None
+    means = np.zeros((0, id_dim or 1), np.float32)
+    try:
+        means, _ = load_eval_means(config.data.eval_identities, id_dim)
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    models = {role: {"file": path.name, "sha256": sha256(path)} for role, path in sorted(files.items())}
+    return Checked(models, means)
+
+
+def _impossible_rules(config: Config) -> list[str]:
+    data, parser = config.data, config.perception.parser
+    problems = []
+    known = len(CLASS_NAMES)
+    if isinstance(parser, OnnxParserConfig):
+        known = len({*parser.channels, "background"})
+    if parser is not None and data.min_parts is not None and data.min_parts > known:
+        problems.append(
+            f"data.min_parts is {data.min_parts}, but the parser knows {known} classes, background included: every image would be "
+            "rejected. Set data.min_parts to what a whole face shows, or to null"
+        )
+    if data.min_parts is not None and data.max_parts is not None and data.min_parts > data.max_parts:
+        problems.append(f"data.min_parts ({data.min_parts}) is above data.max_parts ({data.max_parts})")
+    return problems

@@ -1,0 +1,124 @@
+"""How a job gets its Ray: a local one of its own, or the cluster that it was sent to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ray_jobs.config import ClusterConfig
+
+log = logging.getLogger(__name__)
+
+
+def log_to_stdout(level: int = logging.INFO) -> None:
+    """Plain lines on standard output, where `ray job logs` and flows look for them."""
+    logging.basicConfig(level=level, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+
+
+def joins_cluster(address: str | None) -> bool:
+    """Whether a job runs on an existing cluster rather than on a Ray of its own."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """Connect to `address`, to the cluster this process was submitted to (RAY_ADDRESS), or start a local Ray on loopback."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
+    if joins_cluster(address):
+        ray.init(address=address or "auto", **quiet)
+    else:
+        # Parts and shards travel as numbers, so the object store stays nearly empty; Ray would reserve 30% of the memory.
+        ray.init(include_dashboard=False, object_store_memory=200 * 2**20, _node_ip_address="127.0.0.1", **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def workers(cluster: ClusterConfig, tasks: int) -> int:
+    """Actors to start: as configured, or as many as the cluster's CPUs and GPUs hold, and never more than tasks."""
+    import ray
+
+    wanted = cluster.workers
+    if wanted is None:
+        resources = ray.cluster_resources()
+        wanted = int(resources.get("CPU", 1) // cluster.cpus_per_worker)
+        if cluster.gpus_per_worker:
+            wanted = min(wanted, int(resources.get("GPU", 0) / cluster.gpus_per_worker + 1e-6))
+            if not wanted:
+                raise ValueError(
+                    f"cluster.gpus_per_worker is {cluster.gpus_per_worker}, but Ray sees "
+                    f"{resources.get('GPU', 0):g} GPUs; set it to 0, or start Ray where a GPU is"
+                )
+    return max(1, min(wanted, tasks))
+
+
+def run_actors(
+    actor: type,
+    tasks: Iterable[dict[str, Any]],
+    cluster: ClusterConfig,
+    on_result: Callable[[dict[str, Any]], None],
+    **constructor: Any,
+) -> int:
+    """Stream task rows through a pool of `actor` objects by Ray Data; one row is one task.
+
+    Args:
+        actor: class whose objects map one row (dict) to a result row (dict of numbers and strings).
+        on_result: called in the driver for every result, as they come.
+        constructor: arguments of every actor.
+
+    Returns:
+        number of actors.
+    """
+    import ray.data
+
+    rows = list(tasks)
+    _quiet_data_context(cluster)
+    size = workers(cluster, len(rows))
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        actor,
+        fn_constructor_kwargs=constructor,
+        compute=ray.data.ActorPoolStrategy(size=size),
+        num_cpus=cluster.cpus_per_worker,
+        num_gpus=cluster.gpus_per_worker or None,
+    )
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for result in batch.to_pylist():
+            on_result(result)
+    return size
+
+
+def run_tasks(
+    function: Callable[[dict[str, Any]], dict[str, Any]],
+    tasks: Iterable[dict[str, Any]],
+    cluster: ClusterConfig,
+    on_result: Callable[[dict[str, Any]], None],
+) -> None:
+    """As `run_actors`, for work that keeps no state between rows: one CPU a task."""
+    import ray.data
+
+    rows = list(tasks)
+    _quiet_data_context(cluster)
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(function, num_cpus=1)
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for result in batch.to_pylist():
+            on_result(result)
+
+
+def _quiet_data_context(cluster: ClusterConfig) -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = cluster.max_failed_parts
+    context.execution_options.verbose_progress = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
