@@ -34,6 +34,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "near_duplicate_bits": None,
         "near_duplicate_similarity": None,
         "min_identity_images": None,
+        "min_identity_det_score": None,
         "merged_identity_similarity": None,
         "eval_leak_similarity": None,
     },
@@ -44,7 +45,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "min_parts": 10,
         "max_parts": 17,
         "max_second_face": 0.5,
-        "min_det_score": 0.6,
+        "min_det_score": 0.55,
         "min_embedding_norm": None,
         "min_face": 64,
         "max_yaw": 60.0,
@@ -56,6 +57,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "near_duplicate_bits": 4,
         "near_duplicate_similarity": 0.98,
         "min_identity_images": 3,
+        "min_identity_det_score": 0.7,
         "merged_identity_similarity": 0.6,
         "eval_leak_similarity": 0.4,
     },
@@ -96,7 +98,7 @@ class DataConfig(BaseModel):
     resize: Literal["crop", "squeeze"] = Field(
         description="crop: the largest square around the face; squeeze: the whole image, aspect not kept"
     )
-    part_size: int = Field(default=128, ge=1, le=4096, description="images per feature file: the unit of work and of resume")
+    part_size: int = Field(default=64, ge=1, le=4096, description="most images per feature file: the unit of work and of resume")
     shard_size: int = Field(default=1000, ge=1, le=100_000, description="most samples per shard")
     split: str = Field(default="train", pattern=r"^[a-z0-9_]+$", description="prefix of the shard files")
     max_pixels: int = Field(default=100_000_000, ge=1, description="larger images are refused before they are decoded")
@@ -121,6 +123,9 @@ class DataConfig(BaseModel):
     drop_exact_duplicates: bool = Field(description="keep one of byte-equal images -> duplicate_exact")
     near_duplicate_bits: int | None = Field(ge=0, le=64, description="phash distance inside an identity -> duplicate_near")
     near_duplicate_similarity: float | None = Field(ge=0, le=1, description="cosine of two images across identities -> duplicate_near")
+    min_identity_det_score: float | None = Field(
+        ge=0, le=1, description="median detector score of an identity's faces -> identity_not_a_face"
+    )
     min_identity_images: int | None = Field(ge=1, description="images left of an identity -> identity_too_small")
     merged_identity_similarity: float | None = Field(ge=-1, le=1, description="cosine of two means -> identity_merged")
     eval_leak_similarity: float | None = Field(ge=-1, le=1, description="cosine to an evaluation mean -> eval_identity_leak")

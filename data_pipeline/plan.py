@@ -65,7 +65,9 @@ def make_plan(out: Storage, source: pa.Table, config: DataConfig, analyse_hash: 
         planned.update(feature_key(row["image_id"], row["mask_id"]) for row in rows)
     new = [row for key, row in wanted.items() if key not in planned]
     new.sort(key=lambda row: (sample_order(config.seed, row["image_id"]), row["mask_id"] or ""))
-    parts += [new[start : start + config.part_size] for start in range(0, len(new), config.part_size)]
+    # Even parts, so that the last worker does not sit over a full one when the others are done.
+    count = -(-len(new) // config.part_size)
+    parts += [new[index * len(new) // count : (index + 1) * len(new) // count] for index in range(count)]
 
     _write_plan(out, parts, analyse_hash)
     todo = [number for number in range(len(parts)) if part_name(number) not in done]

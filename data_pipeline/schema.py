@@ -93,6 +93,7 @@ IDENTITIES = pa.schema(
         pa.field("person_type", pa.string(), nullable=False),
         pa.field("gender", pa.int8()),  # majority
         pa.field("age", pa.int16()),  # median, years
+        pa.field("det_score", pa.float32()),  # median over the faces
         pa.field("consistency", pa.float32()),  # mean cosine of the accepted images to the mean
         pa.field("nearest_identity", pa.string()),
         pa.field("nearest_similarity", pa.float32()),

@@ -18,12 +18,8 @@ from data_pipeline.identities import Centre, merged_into_larger, nearest_other, 
 from data_pipeline.plan import feature_key, part_name, sample_order
 from data_pipeline.reasons import REASONS
 from data_pipeline.rules import image_reasons
-from data_pipeline.schema import IDENTITIES, METRICS, SELECTION
+from data_pipeline.schema import IDENTITIES, SELECTION
 from data_pipeline.storage import Storage
-
-# Where `min_identity_similarity` is off, the robust centre still needs to know who agrees: the original's threshold.
-AGREEMENT = 0.65
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -81,6 +77,12 @@ class _Selector:
         self.face_row = np.full(len(source), -1, dtype=np.int64)  # row -> row of `embedding`
         self.face_row[self.has_face] = np.arange(int(self.has_face.sum()))
 
+        score = _floats(self.features["det_score"])
+        self.det_score = np.full(len(self.identities), np.nan)  # median of each identity's faces
+        for group, rows in enumerate(self.rows_of):
+            if self.has_face[rows].any():
+                self.det_score[group] = np.median(score[rows][self.has_face[rows]])
+
         self.centres: dict[int, Centre] = {}
         self.similarity = np.full(len(source), np.nan, dtype=np.float32)
         self.nearest = np.full(len(source), -1, dtype=np.int64)
@@ -93,6 +95,7 @@ class _Selector:
         self._find_nearest()
         self._reject_outliers()
         self._reject_leaks()
+        self._reject_not_faces()
         self._reject_merged()
         self._reject_duplicates()
         self._reject_small_identities()
@@ -104,14 +107,13 @@ class _Selector:
 
     def _find_centres(self) -> None:
         usable = self._clean()
-        threshold = self.config.min_identity_similarity
         for identity, rows in enumerate(self.rows_of):
             rows = rows[self.has_face[rows]]
             if not len(rows):
                 continue
             vectors = self.embedding[self.face_row[rows]]
             if self.config.identity_centre == "robust":
-                centre = robust_centre(vectors, usable[rows], AGREEMENT if threshold is None else threshold)
+                centre = robust_centre(vectors, usable[rows])
             else:
                 centre = plain_centre(vectors, usable[rows])
             self.centres[identity] = centre
@@ -145,6 +147,12 @@ class _Selector:
             self.reasons["eval_identity_leak"][self.rows_of[identity]] = True
         alone = (self.embedding @ self.eval_means.T >= limit).any(axis=1)
         self.reasons["eval_identity_leak"][np.flatnonzero(self.has_face)[alone]] = True
+
+    def _reject_not_faces(self) -> None:
+        limit = self.config.min_identity_det_score
+        for identity, rows in enumerate(self.rows_of):
+            if limit is not None and self.det_score[identity] < limit:
+                self.reasons["identity_not_a_face"][rows] = True
 
     def _reject_merged(self) -> None:
         limit = self.config.merged_identity_similarity
@@ -203,8 +211,9 @@ class _Selector:
             return
         clean = self._clean()
         for rows in self.rows_of:
-            if clean[rows].sum() < self.config.min_identity_images:
-                self.reasons["identity_too_small"][rows] = True
+            left = rows[clean[rows]]
+            if len(left) < self.config.min_identity_images:
+                self.reasons["identity_too_small"][left] = True
 
     def _selection_table(self) -> pa.Table:
         accepted = self._clean()
@@ -266,6 +275,7 @@ class _Selector:
                     "person_type": word,
                     "gender": sex,
                     "age": years,
+                    "det_score": None if np.isnan(self.det_score[identity]) else float(self.det_score[identity]),
                     "consistency": float(self.similarity[taken].mean()) if len(taken) else None,
                     "nearest_identity": self.identities[self.known[other]] if other >= 0 else None,
                     "nearest_similarity": float(cosine[mean]) if other >= 0 else None,
@@ -305,6 +315,3 @@ def _floats(column: pa.ChunkedArray) -> np.ndarray:
 
 def _nullable(values: np.ndarray) -> pa.Array:
     return pa.array(values, pa.float32(), from_pandas=True)
-
-
-__all__ = ["METRICS", "Selection", "read_features", "select"]

@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 failed or not sound, 2 bad configuration, input or usage, 
 from __future__ import annotations
 
 import argparse
-import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -90,20 +90,16 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _build_dataset(arguments: argparse.Namespace) -> int:
     from ray_jobs.config_file import load
 
-    config = load(arguments.config, arguments.overrides)
+    config = load(arguments.config, arguments.overrides)  # before the imports that take seconds
     from ray_jobs.build_dataset import run
+    from ray_jobs.runtime import log_to_stdout
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for package in ("adaface", "data_pipeline", "ray_jobs"):
-        logging.getLogger(package).setLevel(logging.INFO)
+    log_to_stdout()
+    # the way out of an exception: Ray is shut down and progress.json says that the build has ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     dataset = run(config, address=arguments.address)
-    counts = dataset["counts"]
-    print(
-        f"{config.data.output}: {counts['accepted']} of {counts['found']} photos accepted, "
-        f"{counts['identities_accepted']} identities, {counts['shards']} shards, {counts['shard_bytes'] / 1e6:.1f} MB"
-    )
     for reason, images in sorted(dataset["reasons"].items(), key=lambda item: -item[1]):
-        print(f"{images:>8}  {reason}")
+        print(f"{images:>8,}  {reason}")
     return 0
 
 

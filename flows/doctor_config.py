@@ -11,8 +11,8 @@ from flows.doctor import Finding
 from flows.doctor_machine import check_disk
 
 if TYPE_CHECKING:
-    from adaface.perception.config import PerceptionConfig
     from data_pipeline.config import DataConfig
+    from ray_jobs.config import Config
 
 
 def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
@@ -26,40 +26,34 @@ def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[
             yield Finding("fail", "config", problem, "correct it there")
         return
     yield Finding("ok", "config", f"{config_file}, hash {config_hash(config)}")
-    yield from check_models(config.perception)
+    yield from check_models(config)
     yield from check_sources(config.data)
     yield from check_output(config.data.output)
 
 
-def check_models(perception: PerceptionConfig) -> Iterator[Finding]:
-    """The files of the model pack and of the parser, and whether the device can be used."""
+def check_models(config: Config) -> Iterator[Finding]:
+    """What a build itself checks first: model files, rules that no image could pass, evaluation embeddings."""
     from adaface.perception.onnx_session import providers
-    from adaface.perception.pack import resolve_pack, sha256
+    from ray_jobs.preflight import check
 
     try:
-        pack = resolve_pack(perception.pack, perception.recognition_file)
-    except (ValueError, FileNotFoundError) as error:
-        yield Finding("fail", "models", str(error), "correct perception.pack or complete the folder")
-    else:
-        for role, file in pack.files.items():
-            yield Finding("ok", "models", f"{role}: {file} sha256 {sha256(file)}")
-        if perception.attributes and "genderage" not in pack.files:
-            said = f"{pack.folder} has no model for gender and age: every identity is called a person"
-            yield Finding("info", "models", said)
-    if perception.parser is None:
-        yield Finding("info", "models", "no face parser: the dataset will have no masks")
-    else:
-        file = Path(perception.parser.file).expanduser()
-        if file.is_file():
-            yield Finding("ok", "models", f"parser ({perception.parser.kind}): {file} sha256 {sha256(file)}")
-        else:
-            remedy = "put it there or correct perception.parser.file; for BiSeNet it is the 79999_iter.pth of "
-            remedy += "zllrunning/face-parsing.PyTorch"
-            yield Finding("fail", "models", f"parser: there is no file {file}", remedy)
-    try:
-        providers(perception.device)
+        providers(config.perception.device)
     except ValueError as error:
-        yield Finding("fail", "models", str(error), "see above")
+        yield Finding("fail", "models", str(error), "make gpu, or perception.device: auto")
+    try:
+        checked = check(config)
+    except ValueError as error:
+        yield Finding("fail", "models", str(error), "complete the files, or correct their paths in the configuration")
+        return
+    for role, model in checked.models.items():
+        yield Finding("ok", "models", f"{role}: {model['file']}, sha256 {model['sha256']}")
+    if config.perception.attributes and "genderage" not in checked.models:
+        said = f"{config.perception.pack} has no model for gender and age: every identity is called a person"
+        yield Finding("info", "models", said)
+    if config.perception.parser is None:
+        yield Finding("info", "models", "no face parser: the dataset will have no masks")
+    if config.data.eval_identities:
+        yield Finding("ok", "models", f"{len(checked.eval_means)} evaluation identities to keep out")
 
 
 def check_sources(data: DataConfig) -> Iterator[Finding]:

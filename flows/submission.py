@@ -77,7 +77,8 @@ def run_job(
         submission_id: names the job on the cluster. If it is there already, it is followed, not started.
         on_log: called with each line that the job prints, once, without its line end.
         on_poll: called every `poll_seconds`.
-        root: folder of the packages that the job needs.
+        root: folder of the packages that the job needs. A child process runs in the working directory of this one,
+            a job on a cluster in a temporary folder with a copy of the packages.
 
     Raises:
         JobFailed: the job failed or was stopped, now or before this call.
@@ -96,11 +97,11 @@ def run_job(
             stop(client, submission_id)
             raise
     else:
-        _run_child(module, Path(config_file), overrides, on_log, on_poll, poll_seconds, root)
+        _run_child(module, Path(config_file).resolve(), overrides, on_log, on_poll, poll_seconds, root)
 
 
 def cluster_in_environment() -> bool:
-    """Whether the environment names a cluster, as it does for every Ray command."""
+    """Whether the environment names a cluster, where Ray's own commands look for it too."""
     return bool(os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS"))
 
 
@@ -255,8 +256,7 @@ def _run_child(
 ) -> None:
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     child = subprocess.Popen(
-        [sys.executable, *_arguments(module, str(config_file.resolve()), overrides)],
-        cwd=root,
+        [sys.executable, *_arguments(module, str(config_file), overrides)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -121,4 +121,4 @@ def _quiet_data_context(cluster: ClusterConfig) -> None:
     context.enable_progress_bars = False
     context.max_errored_blocks = cluster.max_failed_parts
     context.execution_options.verbose_progress = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

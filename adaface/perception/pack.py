@@ -144,7 +144,7 @@ def _choose_recogniser(root: Path, paths: list[Path], wanted: str | None, found:
 
 def _load_graph(path: Path) -> onnx.GraphProto:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
     broken = f"{path} ({path.stat().st_size} bytes) is not a readable ONNX file; fetch it again (or `git lfs pull`)"
     try:

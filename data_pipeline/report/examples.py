@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from data_pipeline.report.quantities import excess, rules_of
+from data_pipeline.report.quantities import IDENTITY_QUANTITIES, excess, rules_of
 from data_pipeline.report.tables import Tables
 from data_pipeline.report.thumbnails import MONTAGE_SIDE, SIDE, Thumbnail, View, thumbnail
 
@@ -45,6 +45,7 @@ class Example:
     picture: Thumbnail
     reference: Thumbnail | None = None
     remark: str = ""
+    also: tuple[str, ...] = ()  # its other reasons
 
 
 def pick(
@@ -78,7 +79,8 @@ def pick(
                 group[np.unique(np.linspace(0, len(group) - 1, room).round().astype(np.int64))] if room else group[:0]
             )
         chosen.extend(group[:room].tolist())
-    return np.array(chosen, np.int64)
+    rows = np.array(chosen, np.int64)
+    return rows if severity is None else rows[np.lexsort((rank[rows], severity[rows]))]
 
 
 def examples_of(tables: Tables, reason: str) -> list[Example]:
@@ -87,7 +89,7 @@ def examples_of(tables: Tables, reason: str) -> list[Example]:
     rules = rules_of(reason, settings)
     severity = None
     if rules:
-        past = [excess(tables.values[measure.column], rule, threshold) for measure, rule, threshold in rules]
+        past = [excess(tables.values[quantity.column], rule, threshold) for quantity, rule, threshold in rules]
         severity = np.nan_to_num(np.fmax.reduce(past), nan=np.inf)
     rows = pick(np.flatnonzero(tables.has(reason)), tables.alone(), tables.rank, severity).tolist()
     references = {row: _reference(tables, reason, row) for row in rows} if reason in REFERENCES else {}
@@ -112,6 +114,7 @@ def examples_of(tables: Tables, reason: str) -> list[Example]:
                 picture=pictures[row],
                 reference=None if other is None else pictures[other],
                 remark=_remark(tables, reason, row, other),
+                also=tables.reasons_of(row, other_than=reason),
             )
         )
     return examples
@@ -202,17 +205,20 @@ def _measured(
     ]
     if rules:
         failed = [
-            quantity.caption(float(value)) for quantity, rule, limit, value in rules if excess(value, rule, limit) > 0
+            quantity.caption(float(value), limit)
+            for quantity, rule, limit, value in rules
+            if excess(value, rule, limit) > 0
         ]
         # A value on the threshold itself: there is one rule, so it is the one.
-        return ", ".join(failed) or rules[0][0].caption(float(rules[0][3]))
+        return ", ".join(failed) or rules[0][0].caption(float(rules[0][3]), rules[0][2])
     if reason == "duplicate_near" and features and kept:
         return _distance(features, kept)
     if reason == "identity_too_small":
         return _left(tables, row)
-    if reason == "identity_merged":
-        similarity = _of_identity(tables, row, "nearest_similarity")
-        return "" if similarity is None else f"means: cosine {similarity:.2f}"
+    for quantity, _, limit in rules_of(reason, tables.config["data"], IDENTITY_QUANTITIES):
+        value = _of_identity(tables, row, quantity.column)
+        if value is not None:
+            return quantity.caption(value, limit)
     return ""
 
 

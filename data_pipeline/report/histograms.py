@@ -125,19 +125,26 @@ def _edges(values: np.ndarray, lines: Sequence[float], scale: Scale) -> np.ndarr
         high = max(values.max(), *lines, 0.0)
         if not np.isfinite(low) or low >= high:
             low, high = (high / 2, high * 2) if high > 0 else (0.1, 10.0)
-        low, high = np.log10(low) - 0.02, np.log10(high) + 0.02
-        return 10.0 ** np.linspace(low, high, 29)
-    low, high = min(values.min(), *lines, np.inf), max(values.max(), *lines, -np.inf)
-    # A threshold at the end of the data leaves some of its rejected side in view.
-    margin = 0.05 * (high - low)
-    low, high = min(low, *(line - margin for line in lines), low), max(high, *(line + margin for line in lines), high)
+        low, high = _widened(np.log10(low), np.log10(high), [float(np.log10(line)) for line in lines if line > 0])
+        return 10.0 ** np.linspace(low - 0.02, high + 0.02, 29)
     if scale == "whole":
-        return np.arange(np.floor(low) - 1.5, np.ceil(high) + 2.5)
+        low, high = (
+            find([find(values), *(line + side for line in lines)]) for find, side in ((np.min, -1), (np.max, 1))
+        )
+        return np.arange(np.floor(low) - 0.5, np.ceil(high) + 1)
+    low, high = _widened(values.min(), values.max(), lines)
     if high - low < 1e-6 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     step = _nice((high - low) / 30)
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
     return np.arange(first, max(last, first + 1) + 1) * step
+
+
+def _widened(low: float, high: float, lines: Sequence[float]) -> tuple[float, float]:
+    """The range with every threshold inside it, and some of the rejected side of a threshold at its end in view."""
+    low, high = min(low, *lines, low), max(high, *lines, high)
+    margin = 0.05 * (high - low)
+    return min(low, *(line - margin for line in lines), low), max(high, *(line + margin for line in lines), high)
 
 
 def _nice(step: float) -> float:
@@ -150,7 +157,7 @@ def _ticks(edges: np.ndarray, scale: Scale) -> np.ndarray:
     low, high = float(edges[0]), float(edges[-1])
     if scale == "log":
         decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        for factors in ((1, 2, 5), (1, 3), (1,)):
+        for factors in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
             ticks = np.array([factor * 10.0**decade for decade in decades for factor in factors])
             ticks = ticks[(ticks >= low) & (ticks <= high)]
             if len(ticks) <= 7:
@@ -160,7 +167,7 @@ def _ticks(edges: np.ndarray, scale: Scale) -> np.ndarray:
     if scale == "whole":
         step = max(1.0, float(np.ceil(step)))
     ticks = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
-    return ticks if scale != "whole" else ticks[(ticks >= low + 0.5) & (ticks <= high - 0.5)]
+    return ticks
 
 
 def _count_ticks(top: int) -> list[int]:

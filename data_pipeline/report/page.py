@@ -18,7 +18,7 @@ from adaface.perception.classes import CLASS_NAMES
 from data_pipeline.reasons import REASONS
 from data_pipeline.report.examples import EXAMPLES, REFERENCES, accepted_faces, decode_errors, examples_of
 from data_pipeline.report.histograms import Threshold, histogram_svg
-from data_pipeline.report.quantities import DEGREE, IDENTITY_QUANTITY, QUANTITIES, Quantity, is_off, write_rule
+from data_pipeline.report.quantities import DEGREE, IDENTITY_QUANTITIES, QUANTITIES, Quantity, is_off, write_rule
 from data_pipeline.report.tables import Tables, load
 from data_pipeline.report.thumbnails import MASK_COLOUR, class_colour
 
@@ -180,9 +180,10 @@ def _histograms(tables: Tables) -> list[dict[str, Any]]:
     for quantity in QUANTITIES:
         values = tables.values[quantity.column]
         found.append(_histogram(quantity, values[tables.accepted], values[~tables.accepted], settings, "images"))
-    nearest = np.asarray(tables.identities.column("nearest_similarity").to_numpy(), np.float32)
     used = tables.identities.column("accepted").to_numpy() > 0
-    found.append(_histogram(IDENTITY_QUANTITY, nearest[used], nearest[~used], settings, "identities"))
+    for quantity in IDENTITY_QUANTITIES:
+        values = np.asarray(tables.identities.column(quantity.column).to_numpy(), np.float32)
+        found.append(_histogram(quantity, values[used], values[~used], settings, "identities"))
     return [one for one in found if one["svg"]]
 
 
@@ -200,7 +201,8 @@ def _histogram(
                 )
             )
     unit = "degrees" if quantity.unit == DEGREE else quantity.unit
-    axis = ", ".join(part for part in (quantity.title.lower(), unit, "log" * (quantity.scale == "log")) if part)
+    name = "" if unit in ("classes", "cosine") else quantity.title.lower()
+    axis = ", ".join(part for part in (name, unit, "log scale" * (quantity.scale == "log")) if part)
     both = np.concatenate([accepted, rejected])
     known = both[np.isfinite(both)]
     return {
@@ -242,6 +244,7 @@ def _identities(tables: Tables) -> list[dict[str, Any]]:
         "images",
         "faces",
         "accepted",
+        "det_score",
         "consistency",
         "nearest_identity",
         "nearest_similarity",

@@ -36,17 +36,29 @@ class Quantity:
         """A value with its unit, for people."""
         if not np.isfinite(value):
             return "not measured"
-        return self._number(value) + (self.unit if self.unit == DEGREE else f" {self.unit}" if self.unit else "")
+        return _number(value, self.decimals) + (
+            self.unit if self.unit == DEGREE else f" {self.unit}" if self.unit else ""
+        )
 
-    def caption(self, value: float) -> str:
-        """A value in few characters, under a picture."""
+    def caption(self, value: float, threshold: float) -> str:
+        """A value in few characters, under a picture, never rounded onto the threshold that it missed."""
+        if not np.isfinite(value):
+            return "not measured"
+        decimals = self.decimals
+        while (
+            decimals < self.decimals + 3
+            and round(abs(value), decimals) == round(threshold, decimals)
+            and abs(value) != threshold
+        ):
+            decimals += 1
         if not self.word:
-            return self.write(value)
-        return f"{self.word} {self._number(value)}{DEGREE if self.unit == DEGREE else ''}"
+            return _number(value, decimals) + (f" {self.unit}" if self.unit else "")
+        return f"{self.word} {_number(value, decimals)}{DEGREE if self.unit == DEGREE else ''}"
 
-    def _number(self, value: float) -> str:
-        # Adding 0.0 turns a rounded -0.0 into 0.0.
-        return f"{round(value, self.decimals) + 0.0:,.{self.decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+def _number(value: float, decimals: int) -> str:
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 DEGREE = "\N{DEGREE SIGN}"
@@ -75,7 +87,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         "Second face",
         rules=(Rule("max_second_face", "above", "multi_face"),),
         note="area of the second face as a share of the first; 0: only one",
-        word="second",
+        word="second face",
     ),
     Quantity(
         "short_side",
@@ -125,12 +137,23 @@ QUANTITIES: tuple[Quantity, ...] = (
     ),
     Quantity("nearest_similarity", "Nearest other identity", "cosine", note="similarity to its mean embedding"),
 )
-IDENTITY_QUANTITY = Quantity(
-    "nearest_similarity",
-    "Nearest pair of identities",
-    "cosine",
-    rules=(Rule("merged_identity_similarity", "above", "identity_merged"),),
-    note="each identity's mean against the nearest other mean",
+# Columns of identities.parquet.
+IDENTITY_QUANTITIES: tuple[Quantity, ...] = (
+    Quantity(
+        "nearest_similarity",
+        "Nearest pair of identities",
+        "cosine",
+        rules=(Rule("merged_identity_similarity", "above", "identity_merged"),),
+        note="each identity's mean against the nearest other mean",
+        word="cosine of means",
+    ),
+    Quantity(
+        "det_score",
+        "Detector score of identities",
+        rules=(Rule("min_identity_det_score", "below", "identity_not_a_face"),),
+        note="median over the identity's faces",
+        word="median score",
+    ),
 )
 
 # Numbers behind each reason: configuration keys and their units.
@@ -148,18 +171,21 @@ REASON_KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     "identity_outlier": (("min_identity_similarity", ""),),
     "duplicate_exact": (("drop_exact_duplicates", ""),),
     "duplicate_near": (("near_duplicate_bits", "bits"), ("near_duplicate_similarity", "")),
+    "identity_not_a_face": (("min_identity_det_score", ""),),
     "identity_too_small": (("min_identity_images", "images"),),
     "identity_merged": (("merged_identity_similarity", ""),),
     "eval_identity_leak": (("eval_leak_similarity", ""),),
 }
 
 
-def rules_of(reason: str, settings: Mapping[str, Any]) -> list[tuple[Quantity, Rule, float]]:
-    """Measures, rules and thresholds behind a reason that are switched on in the `data:` section."""
+def rules_of(
+    reason: str, settings: Mapping[str, Any], quantities: tuple[Quantity, ...] = QUANTITIES
+) -> list[tuple[Quantity, Rule, float]]:
+    """Quantities, rules and thresholds behind a reason that are switched on in the `data:` section."""
     return [
-        (measure, rule, float(settings[rule.key]))
-        for measure in QUANTITIES
-        for rule in measure.rules
+        (quantity, rule, float(settings[rule.key]))
+        for quantity in quantities
+        for rule in quantity.rules
         if rule.reason == reason and settings.get(rule.key) is not None
     ]
 

@@ -75,6 +75,11 @@ class Tables:
         """(N,) bool: images with exactly one reason."""
         return (self.reasons != 0) & (self.reasons & (self.reasons - 1) == 0)
 
+    def reasons_of(self, row: int, other_than: str) -> tuple[str, ...]:
+        """The other reasons of an image."""
+        bits = int(self.reasons[row])
+        return tuple(name for i, name in enumerate(self.reason_names) if bits >> i & 1 and name != other_than)
+
     def text(self, column: str, row: int) -> str | None:
         """One cell of `source` or `selection`."""
         table = self.source if column in self.source.column_names else self.selection

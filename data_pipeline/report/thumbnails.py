@@ -170,7 +170,7 @@ def _mask_layer(mask: np.ndarray) -> str:
     """Transparent layer: the foreground tinted, its outline solid."""
     index = mask.astype(np.uint8)
     index[_edge(mask)] = 2
-    return _palette_png(index, [(0, 0, 0), MASK_COLOUR, MASK_COLOUR], [0, 105, 255])
+    return _palette_png(index, [(0, 0, 0), MASK_COLOUR, MASK_COLOUR], [0, 85, 255])
 
 
 def _parts_layer(parts: np.ndarray) -> str:

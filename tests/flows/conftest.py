@@ -71,7 +71,9 @@ def without_orchestration(environment: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def process(command: list[str], environment: dict[str, str], log: Path, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], environment: dict[str, str], log: Path, cwd: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a group of its own; the whole group is gone afterwards."""
     with log.open("wb") as output:
         started = subprocess.Popen(
@@ -96,7 +98,9 @@ def wait_until(
     while not condition():
         dead = alive is not None and alive.poll() is not None
         if dead or time.monotonic() > deadline:
-            pytest.fail(f"{what} {'died' if dead else f'did not come within {seconds:.0f} s'}:\n{log.read_text()[-3000:]}")
+            pytest.fail(
+                f"{what} {'died' if dead else f'did not come within {seconds:.0f} s'}:\n{log.read_text()[-3000:]}"
+            )
         time.sleep(0.2)
 
 
@@ -112,7 +116,9 @@ def answers(url: str, token: str | None = None) -> bool:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayCluster]:
     """`ray start --head` with token authentication, for the Jobs API."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: Ray puts sockets there, whose paths are limited
+    folder = Path(
+        tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    )  # short: Ray puts sockets there, whose paths are limited
     token, token_file = secrets.token_hex(16), folder / "token"
     token_file.write_text(token)
     gcs, dashboard, agent, client = free_ports(4)

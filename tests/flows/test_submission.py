@@ -22,7 +22,7 @@ from tests.flows.conftest import RayCluster
 pytestmark = pytest.mark.slow
 
 # A job as the contract has it, without any work: it says what it was given and does as it is told.
-JOB = '''
+JOB = """
 import argparse, os, sys, time
 from pathlib import Path
 import yaml
@@ -41,7 +41,7 @@ while config["wait_for"] and not Path(config["wait_for"]).exists():
     time.sleep(0.05)
 print("the end", end="", flush=True)
 sys.exit(config["exit"])
-'''
+"""
 
 
 class Probe:
@@ -58,7 +58,9 @@ class Probe:
         self.lines: list[str] = []
         self.id = f"probe-{uuid.uuid4().hex[:8]}"
 
-    def run(self, address: str | None, *, submission_id: str, lines: int = 3, wait: bool = False, code: int = 0) -> None:
+    def run(
+        self, address: str | None, *, submission_id: str, lines: int = 3, wait: bool = False, code: int = 0
+    ) -> None:
         settings = {"runs": str(self.runs), "lines": lines, "exit": code, "wait_for": str(self.gate) if wait else None}
         self.config.write_text(yaml.safe_dump(settings))
         run_job(
@@ -193,7 +195,7 @@ def test_the_address_given_wins_over_the_environment(
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")  # nothing listens there
     assert submission.find(submission.connect(cluster.address), probe.id) is None
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:9"
-    with pytest.raises(ConnectionError, match="127.0.0.1:9"):
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:9"):
         probe.run(None, submission_id=probe.id)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     probe.run(None, submission_id=probe.id)

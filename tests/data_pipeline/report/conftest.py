@@ -277,6 +277,7 @@ def _people(selection: list[dict], features: list[dict], rng: np.random.Generato
             "faces": faces[name],
             "accepted": accepted[name],
             "person_type": "woman" if place % 2 else "man",
+            "det_score": float(rng.uniform(0.5, 0.9)),
             "consistency": float(rng.uniform(0.6, 0.9)) if accepted[name] else None,
             "nearest_identity": names[place - 1],
             "nearest_similarity": float(rng.uniform(0, 0.5)),

@@ -1,0 +1,150 @@
+"""The flow `build-dataset`: check the configuration, run the job, show what came out.
+
+Prefect gets URIs, counts and pictures of the work; the data stays where the job puts it. The job runs on the Ray cluster
+at `address` or RAY_ADDRESS, else as a child process with a Ray of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow, Task, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.logging.loggers import flow_run_logger
+from prefect.runtime import flow_run as this_run
+
+from data_pipeline.storage import Storage, is_uri
+from flows.dataset_artifacts import publish
+from flows.progress import ProgressFollower
+from flows.submission import (
+    CONFIG_NAME,
+    JobFailed,
+    attempt_id,
+    cluster_in_environment,
+    connect,
+    run_job,
+    stop_attempts,
+)
+from ray_jobs.config import Config
+from ray_jobs.config_file import ConfigError, load, resolved_yaml
+
+# Phases of the job and their rough share of its time, for the progress bar.
+SHARES = {"scan": 0.05, "analyse": 0.75, "select": 0.02, "shard": 0.15, "report": 0.03}
+
+
+def run_name() -> str:
+    """The output's name and the start of the run's id, for example `faces-0194a2c7`."""
+    given = this_run.parameters
+    try:
+        output = load(given["config"], given["overrides"]).data.output
+    except ConfigError:  # the flow itself says what is wrong
+        output = Path(given["config"]).stem
+    return f"{output.rstrip('/').rsplit('/', 1)[-1]}-{this_run.id[:8]}"
+
+
+@flow(name="build-dataset", flow_run_name=run_name)
+def build_dataset(
+    config: str = "configs/faces.yaml",
+    overrides: list[str] = [],  # noqa: B006 - never changed; Prefect shows it as the default in its form
+    address: str | None = None,
+) -> dict[str, Any]:
+    """Photos to audited WebDataset shards.
+
+    Args:
+        config: configuration file; relative to the project root when a worker runs the flow.
+        overrides: changes to it, "section.key=value" each, for example "data.limit=200".
+        address: Ray cluster to send the job to: its dashboard, for example "http://head:8265". Empty: RAY_ADDRESS, else
+            a Ray on the machine of the worker.
+
+    Returns:
+        {"output": URI of the dataset, "counts": {...}, "config_hash": ...}
+
+    Raises:
+        ConfigError: every problem of the configuration, before anything is started.
+        JobFailed: with the last lines of the job.
+    """
+    logger = get_run_logger()
+    checked = load(config, overrides)
+    if address or cluster_in_environment():
+        checked = with_absolute_paths(checked)
+    output = Storage(checked.data.output)
+    run_build(resolved_yaml(checked), output.uri, address or None)
+
+    if not output.exists("dataset.json"):
+        raise FileNotFoundError(
+            f"the job is done, but {output.locate('dataset.json')} cannot be seen from here: with a cluster of other machines "
+            "`data.output` must be on storage that all share, or a URI such as s3://bucket/name"
+        )
+    dataset = output.read_json("dataset.json")
+    publish(dataset, output)
+    counts = dataset["counts"]
+    logger.info("%s: %s of %s images accepted", output.uri, f"{counts['accepted']:,}", f"{counts['found']:,}")
+    return {"output": output.uri, "counts": counts, "config_hash": dataset["config_hash"]}
+
+
+def worth_another_try(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """No retry of what would end alike: a bad configuration, or a job that somebody stopped."""
+    error = state.data
+    return error.worth_retrying if isinstance(error, JobFailed) else not isinstance(error, ValueError)
+
+
+@task(
+    name="run-job",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=worth_another_try,
+    cache_policy=NO_CACHE,
+)
+def run_build(config_yaml: str, output: str, address: str | None) -> None:
+    """Start the job, or go on following the one that an earlier try or worker of this flow run has started."""
+    logger = get_run_logger()
+    on_cluster = bool(address or cluster_in_environment())
+    name = _job_name(str(this_run.id))
+    submission_id = attempt_id(connect(address), name) if on_cluster else name
+    logger.info("job %s %s", submission_id, f"on {address or 'RAY_ADDRESS'}" if on_cluster else "as a child process")
+    with tempfile.TemporaryDirectory(prefix="adaface-flow-") as folder:
+        config_file = Path(folder) / CONFIG_NAME
+        config_file.write_text(config_yaml, encoding="utf-8")
+        run_job(
+            "ray_jobs.build_dataset",
+            config_file,
+            address=address,
+            submission_id=submission_id,
+            on_log=lambda line: logger.info("%s", line),
+            on_poll=ProgressFollower(Storage(output), SHARES, "build-dataset-progress", logger),
+        )
+
+
+@build_dataset.on_cancellation
+def stop_job(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A cancelled run ends its job on the cluster. One whose worker only died does not: its retry goes on with the job."""
+    address = flow_run.parameters.get("address")
+    if address or cluster_in_environment():
+        for submission_id in stop_attempts(address, _job_name(str(flow_run.id))):
+            flow_run_logger(flow_run, flow).info("stopped job %s", submission_id)
+
+
+def _job_name(flow_run_id: str) -> str:
+    return f"build-dataset-{flow_run_id}"
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same configuration for a job that runs in another folder: local paths are absolute, sources keep their names."""
+
+    def absolute(path: str) -> str:
+        return path if is_uri(path) else os.path.abspath(os.path.expanduser(path))
+
+    values = config.model_dump()
+    data, perception = values["data"], values["perception"]
+    data["output"] = absolute(data["output"])
+    data["eval_identities"] = [absolute(path) for path in data["eval_identities"]]
+    for source, given in zip(data["sources"], config.data.sources, strict=True):
+        source.update(path=absolute(given.path), name=given.label)
+    perception["pack"] = absolute(perception["pack"])
+    if perception["parser"]:
+        perception["parser"]["file"] = absolute(perception["parser"]["file"])
+    return Config.model_validate(values)
