@@ -84,9 +84,8 @@ def _write(storage: Storage, target: Storage) -> dict[str, int]:
 def _samples(storage: Storage) -> Iterator[dict[str, Any]]:
     for shard in storage.read_json(MANIFEST)["shards"]:
         with storage.open_input(f"shards/{shard['name']}.tar") as stream:
-            files = webdataset.tariterators.tar_file_iterator(stream)
-            for sample in webdataset.tariterators.group_by_keys(files):
-                yield sample
+            files = webdataset.tariterators.tar_file_expander([{"url": shard["name"], "stream": stream}])
+            yield from webdataset.tariterators.group_by_keys(files)
 
 
 def _folders(storage: Storage) -> dict[str, str]:

@@ -1,10 +1,9 @@
-"""What a job says about itself in `progress.json`, shown in Prefect: one progress artifact, and a log line now and then."""
+"""What a job says about itself in `progress.json`, shown in Prefect as one progress artifact that moves."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,6 @@ from data_pipeline.storage import Storage
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 PROGRESS = "progress.json"
-LOG_EVERY_S = 15.0
 
 
 class ProgressFollower:
@@ -34,8 +32,6 @@ class ProgressFollower:
         self._seen = self._read()
         self._artifact: UUID | None = None
         self._share = 0.0
-        self._phase = ""
-        self._logged = 0.0
 
     def __call__(self) -> None:
         content = self._read()
@@ -46,14 +42,9 @@ class ProgressFollower:
             progress = json.loads(content)
         except ValueError:  # half a file: some object stores allow a glimpse
             return
-        line = describe(progress)
-        now = time.monotonic()
-        if progress["phase"] != self._phase or now - self._logged >= LOG_EVERY_S:
-            self._phase, self._logged = progress["phase"], now
-            self._logger.info("progress: %s", line)
+        self._share = percent(progress, self._shares, self._share)
         try:
-            self._share = percent(progress, self._shares, self._share)
-            self._show(self._share, line)
+            self._show(self._share, describe(progress))
         except (httpx.HTTPError, PrefectException) as error:  # a picture of the work, not the work
             self._logger.warning("progress could not be shown: %s", error)
 

@@ -106,12 +106,11 @@ class _Build:
         select_hash = self._select_hash(source)
         selection = self._timed("select", lambda: self._select(source, plan, select_hash))
         shard_plan = self._timed("shard", lambda: self._shard(source, selection))
-        settings = json.loads(self.given.model_dump_json(exclude={"cluster": True, "data": {"output": True}}))
         lengths = [len(mean) for mean in selection.identities["mean_embedding"].slice(0, 1).to_pylist() if mean]
         manifest = build_manifest(
             self.out,
             self.data,
-            settings,
+            self.given.what_it_makes(),
             config_hash(self.given),
             {"analyse": self.analyse_hash, "select": select_hash},
             self.checked.models,

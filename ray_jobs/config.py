@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from adaface.perception.config import PerceptionConfig
@@ -27,3 +29,7 @@ class Config(BaseModel):
     data: DataConfig
     perception: PerceptionConfig
     cluster: ClusterConfig = ClusterConfig()
+
+    def what_it_makes(self) -> dict[str, Any]:
+        """The configuration without where the result goes and what machines make it: equal values, equal results."""
+        return self.model_dump(mode="json", exclude={"cluster": True, "data": {"output": True}})

@@ -64,9 +64,9 @@ def resolved_yaml(config: Config) -> str:
     return f"# resolved configuration, hash {config_hash(config)}\n{body}"
 
 
-def config_hash(config: BaseModel) -> str:
-    """First 16 hex digits of the sha256 over the configuration as canonical JSON (sorted keys, no spaces)."""
-    canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def config_hash(config: Config) -> str:
+    """First 16 hex digits of the sha256 over `config.what_it_makes()` as canonical JSON (sorted keys, no spaces)."""
+    canonical = json.dumps(config.what_it_makes(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
 
 

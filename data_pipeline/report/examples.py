@@ -235,7 +235,9 @@ def _distance(one: dict[str, Any], other: dict[str, Any]) -> str:
         bits = ((one["phash"] ^ other["phash"]) & 0xFFFF_FFFF_FFFF_FFFF).bit_count()
         parts.append(f"{bits} bit{'' if bits == 1 else 's'} apart")
     if one.get("embedding") and other.get("embedding"):
-        parts.append(f"cosine {float(np.dot(one['embedding'], other['embedding'])):.3f}")
+        parts.append(
+            f"cosine {float(np.dot(one['embedding'], other['embedding'])):.3f}".replace("-", "\N{MINUS SIGN}")
+        )
     return ", ".join(parts)
 
 

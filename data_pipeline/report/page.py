@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from adaface.perception.classes import CLASS_NAMES
 from data_pipeline.reasons import REASONS
@@ -20,7 +19,9 @@ from data_pipeline.report.examples import EXAMPLES, REFERENCES, accepted_faces, 
 from data_pipeline.report.histograms import Threshold, histogram_svg
 from data_pipeline.report.quantities import DEGREE, IDENTITY_QUANTITIES, QUANTITIES, Quantity, is_off, write_rule
 from data_pipeline.report.tables import Tables, load
-from data_pipeline.report.thumbnails import MASK_COLOUR, class_colour
+from data_pipeline.report.thumbnails import class_colour
+from data_pipeline.report.wording import with_code, without_credentials, write_bytes, write_count, write_percent
+from data_pipeline.storage import Storage
 
 FOLDER = Path(__file__).parent
 IDENTITY_ROWS = 500
@@ -30,8 +31,6 @@ PHASES = (("scan", "scanned"), ("analyse", "analysed"), ("select", "selected"), 
 
 def write_report(out: str) -> str:
     """Write `report/index.html` of a dataset folder; returns its full path or URI. Raises as `build_report`."""
-    from data_pipeline.storage import Storage
-
     storage = Storage(out)
     storage.write_bytes("report/index.html", build_report(out))
     return storage.locate("report/index.html")
@@ -93,7 +92,6 @@ def _content(out: str, tables: Tables) -> dict[str, Any]:
         "classes": _classes(tables),
         "parsed": int((tables.parts_seen >= 0).sum()),
         "montage": accepted_faces(tables),
-        "mask_colour": "#{:02x}{:02x}{:02x}".format(*MASK_COLOUR),
         "identities": _identities(tables),
         "identity_count": len(tables.identities),
         "duplicates": _duplicates(tables),
@@ -289,42 +287,6 @@ def _runs(tables: Tables) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def with_code(text: str) -> Markup:
-    """Escaped text with `names` in back quotes set as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def write_count(value: int) -> str:
-    return f"{value:,}"
-
-
-def write_bytes(value: int) -> str:
-    """Bytes in decimal units, as disks are sold: 23.4 MB."""
-    size = float(value)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
-
-
-def write_percent(share: float) -> str:
-    """A share of 0..1; what is neither none nor all is never rounded to it."""
-    if 0 < share < 0.001:
-        return "<0.1%"
-    if 0.999 < share < 1:
-        return ">99.9%"
-    return f"{100 * share:.1f}%" if 0 < share < 1 else f"{100 * share:.0f}%"
-
-
-def without_credentials(text: str) -> str:
-    """Text with the user part of URIs and secret query values taken out, since reports are passed around."""
-    text = re.sub(r"(://)[^/@\s'\"]+@", r"\1***@", text)
-    return re.sub(
-        r"(?i)([?&][^=&\s]*(?:secret|token|password|access_key|signature)[^=&\s]*=)[^&\s'\"]+", r"\1***", text
-    )
 
 
 def _digest(text: str) -> str:

@@ -1,6 +1,6 @@
 """The tables of a dataset folder as the report needs them: scalars of every image, pictures of none.
 
-Memory: about 300 bytes per image for scalars, keys and paths. Masks, class maps and embeddings are read only for the
+Memory: about 1 kB per image for scalars, keys and paths. Masks, class maps and embeddings are read only for the
 few rows that are shown (`read_features`), one feature file at a time.
 """
 
@@ -146,47 +146,58 @@ def load(out: str) -> Tables:
     )
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The scalars of one feature file of F rows."""
+
+    keys: pa.Array
+    values: np.ndarray  # (F, len(FEATURE_COLUMNS)) float32
+    parts_seen: np.ndarray  # (F,) int32
+    shares: np.ndarray  # (F, 19) float16, share of the pixels per class; NaN: not parsed
+
+
+def _read_part(storage: Storage, name: str) -> _Part:
+    table = storage.read_table(name, ["image_id", "mask_id", *FEATURE_COLUMNS, "part_pixels"])
+    column = table.column("part_pixels").combine_chunks()
+    parsed = column.is_valid().to_numpy(zero_copy_only=False)
+    pixels = column.drop_null().flatten().to_numpy().reshape(-1, len(CLASS_NAMES))
+    seen = np.full(len(table), -1, np.int32)
+    seen[parsed] = (pixels > 0) @ (1 << np.arange(len(CLASS_NAMES), dtype=np.int32))
+    shares = np.full((len(table), len(CLASS_NAMES)), np.nan, np.float16)
+    shares[parsed] = pixels / np.maximum(pixels.sum(axis=1, keepdims=True), 1)
+    values = [_floats(table.column(name)) for name in FEATURE_COLUMNS]
+    return _Part(_keys(table), np.stack(values, axis=1), seen, shares)
+
+
 class _Features:
     """One pass over the feature files, each read once and only in its scalar columns."""
 
     def __init__(self, storage: Storage, keys: pa.Array, accepted: np.ndarray):
         self.files = [name for name in storage.list("features") if name.startswith("features/part-")]
-        columns = ["image_id", "mask_id", *FEATURE_COLUMNS, "part_pixels"]
-
-        def read(name: str) -> tuple[pa.Array, dict[str, np.ndarray], np.ndarray]:
-            table = storage.read_table(name, columns)
-            pixels = table.column("part_pixels").combine_chunks()
-            parts = np.full((len(table), len(CLASS_NAMES)), -1, np.int32)
-            parts[~pixels.is_null().to_numpy(zero_copy_only=False)] = (
-                pixels.drop_null().flatten().to_numpy().reshape(-1, len(CLASS_NAMES))
-            )
-            return _keys(table), {column: _floats(table.column(column)) for column in FEATURE_COLUMNS}, parts
-
         # In an object store the round trips dominate, so a few files are asked for at once.
         with ThreadPoolExecutor(max_workers=4) as pool:
-            files = list(pool.map(read, self.files))
-        place = _places(keys, [key for key, _, _ in files])
+            files = list(pool.map(lambda name: _read_part(storage, name), self.files))
+        place = _places(keys, [part.keys for part in files])
         known = place >= 0
-        lengths = [len(key) for key, _, _ in files]
-        location = np.array([(file, row) for file, length in enumerate(lengths) for row in range(length)], np.int64)
-        location = location.reshape(-1, 2)
         self.location = np.full((len(keys), 2), -1, np.int64)
-        self.location[known] = location[place[known]]
-        self.values = {column: np.full(len(keys), np.nan, np.float32) for column in FEATURE_COLUMNS}
-        for column, target in self.values.items():
-            if files:
-                target[known] = np.concatenate([values[column] for _, values, _ in files])[place[known]]
-        parts = np.full((len(keys), len(CLASS_NAMES)), -1, np.int32)
-        if files:
-            parts[known] = np.concatenate([parts for _, _, parts in files])[place[known]]
-        parsed = parts[:, 0] >= 0
-        weights = 1 << np.arange(len(CLASS_NAMES), dtype=np.int32)
-        self.parts_seen = np.where(parsed, ((parts > 0) * weights).sum(axis=1), -1).astype(np.int32)
+        values = np.full((len(keys), len(FEATURE_COLUMNS)), np.nan, np.float32)
+        self.parts_seen = np.full(len(keys), -1, np.int32)
         self.class_share = np.zeros((2, len(CLASS_NAMES)))
-        for side in (0, 1):
-            chosen = parts[parsed & (accepted == bool(side))].astype(np.float64)
-            if len(chosen):
-                self.class_share[side] = (chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1)).mean(axis=0)
+        if known.any():
+            lengths = [len(part.keys) for part in files]
+            rows = [
+                np.repeat(np.arange(len(files)), lengths),
+                np.concatenate([np.arange(length) for length in lengths]),
+            ]
+            self.location[known] = np.stack(rows, axis=1)[place[known]]
+            values[known] = np.concatenate([part.values for part in files])[place[known]]
+            self.parts_seen[known] = np.concatenate([part.parts_seen for part in files])[place[known]]
+            shares = np.concatenate([part.shares for part in files])
+            for side in (0, 1):
+                chosen = shares[place[(self.parts_seen >= 0) & (accepted == bool(side))]]
+                if len(chosen):
+                    self.class_share[side] = chosen.mean(axis=0, dtype=np.float64)
+        self.values = {name: values[:, i] for i, name in enumerate(FEATURE_COLUMNS)}
 
 
 def _keys(table: pa.Table) -> pa.Array:

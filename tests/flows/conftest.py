@@ -114,17 +114,24 @@ def answers(url: str, token: str | None = None) -> bool:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[RayCluster]:
+def ray_token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The token of `ray_cluster`."""
+    file = tmp_path_factory.mktemp("ray") / "token"
+    file.write_text(secrets.token_hex(16))
+    return file
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(ray_token_file: Path) -> Iterator[RayCluster]:
     """`ray start --head` with token authentication, for the Jobs API."""
     folder = Path(
         tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     )  # short: Ray puts sockets there, whose paths are limited
-    token, token_file = secrets.token_hex(16), folder / "token"
-    token_file.write_text(token)
+    token = ray_token_file.read_text()
     gcs, dashboard, agent, client = free_ports(4)
     environment = without_orchestration(dict(os.environ)) | {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        "RAY_AUTH_TOKEN_PATH": str(ray_token_file),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
     command = [
@@ -138,6 +145,40 @@ def ray_cluster() -> Iterator[RayCluster]:
     try:
         with process(command, environment, log, cwd=folder) as head:
             wait_until(lambda: answers(f"{address}/api/jobs/", token), 90, "the Ray cluster", log, head)
-            yield RayCluster(address, token_file)
+            yield RayCluster(address, ray_token_file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(
+    tmp_path_factory: pytest.TempPathFactory, project: Path, ray_token_file: Path
+) -> Iterator[PrefectServer]:
+    """`prefect server start`, the work pool of prefect.yaml with one process worker, and all deployments.
+
+    The worker has the token of `ray_cluster`, should a test use that.
+    """
+    folder = tmp_path_factory.mktemp("prefect")
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/api"
+    environment = without_orchestration(dict(os.environ)) | {
+        "RAY_AUTH_TOKEN_PATH": str(ray_token_file),
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "DO_NOT_TRACK": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "250",
+    }
+    server = PrefectServer(url, environment)
+    serve = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    log = folder / "server.log"
+    with process(serve, environment, log, cwd=folder) as running:
+        wait_until(lambda: answers(f"{url}/health"), 120, "the Prefect server", log, running)
+        server.command("work-pool", "create", "adaface", "--type", "process", cwd=project)
+        server.command("--no-prompt", "deploy", "--all", cwd=project)
+        # The worker stands elsewhere: what it runs must come from the deployment, not from its own folder.
+        work = [str(BIN / "prefect"), "worker", "start", "--pool", "adaface"]
+        with process(work, environment, folder / "worker.log", cwd=folder):
+            yield server

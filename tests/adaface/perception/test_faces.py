@@ -16,7 +16,7 @@ from insightface.app import FaceAnalysis
 from insightface.utils import face_align
 
 from adaface.perception.config import PerceptionConfig
-from adaface.perception.faces import Face, FaceAnalyser
+from adaface.perception.faces import Face, FaceAnalyser, with_embedding
 from adaface.perception.onnx_session import session_options
 
 # A plain pass of the detector at 640 px misses these portraits: their faces are too large for it.
@@ -69,6 +69,9 @@ def test_equal_to_insightface_on_bgr(analyser, insightface_app, photo, name):
     assert result.embedding_norm == pytest.approx(float(expected[0].embedding_norm), rel=1e-5)
     assert [a.dtype for a in (face.bbox, face.landmarks, result.embedding)] == [np.float32] * 3
     assert np.linalg.norm(result.embedding) == pytest.approx(1, abs=1e-6)
+    crop = face_align.norm_crop(rgb, expected[0].kps, image_size=112)
+    np.testing.assert_array_equal(result.aligned, crop)  # RGB, like the picture
+    np.testing.assert_array_equal(with_embedding(result, analyser.embed([crop])[0]).embedding, result.embedding)
     # the original's inference passed RGB on; that gives another box and another embedding
     swapped = insightface_app.get(np.ascontiguousarray(rgb))[0]
     assert np.abs(swapped.bbox - face.bbox).max() > 0.01
@@ -124,13 +127,13 @@ def test_a_border_finds_faces_cut_at_the_box_and_maps_back(pack_folder, analyser
     assert plain.analyse([crop])[0].faces == []
     (result,) = with_border.analyse([crop])
     assert (result.detector_size, result.border) == (640, 0.25)
-    shift = result.faces[0].landmarks + (x1, y1) - whole.landmarks
+    shift = result.faces[0].landmarks + np.array([x1, y1]) - whole.landmarks
     assert np.abs(shift).max() < 0.03 * (x2 - x1)
 
 
-@pytest.mark.parametrize("shape", [(768, 500), (400, 768)])
-def test_smaller_rungs_agree_with_the_first(pack_folder, analyser, photo, shape):
-    rgb = np.ascontiguousarray(photo("ryangosling/uncommonschools-2018")[: shape[0], : shape[1]])
+@pytest.mark.parametrize("part", [np.s_[:, 150:650], np.s_[120:620, :]], ids=["tall", "wide"])
+def test_smaller_rungs_agree_with_the_first(pack_folder, analyser, photo, part):
+    rgb = np.ascontiguousarray(photo("ryangosling/uncommonschools-2018")[part])
     expected = analyser.analyse([rgb])[0]
     assert expected.detector_size == 640
     face = expected.faces[0]
@@ -161,7 +164,7 @@ def test_detector_of_free_input_size(dynamic_pack, pack_folder, analyser, photo)
 
 
 def test_batches_equal_single_faces(analyser, dynamic_pack, photo):
-    photos = [photo(name) for name in ("lisa/nov6-2019", "keanureeves/wiki", "masatosakai/6", *TIGHT[:1])]
+    photos = [photo(name) for name in ("lisa/nov6-2019", "keanureeves/wiki", "masatosakai/6")]
     nothing = np.zeros((64, 96, 3), np.uint8)
     together = analyser.analyse([photos[0], nothing, *photos[1:]])
     assert together.pop(1).embedding is None
@@ -170,7 +173,7 @@ def test_batches_equal_single_faces(analyser, dynamic_pack, photo):
     assert analyser.id_dim == 128
     for batched, single, fixed in zip(together, one_by_one, fixed_batch, strict=True):
         np.testing.assert_allclose(batched.embedding, single.embedding, atol=1e-5)
-        np.testing.assert_allclose(batched.embedding, fixed.embedding, atol=1e-4)  # its detector differs at 320
+        np.testing.assert_allclose(batched.embedding, fixed.embedding, atol=1e-5)
         assert batched.embedding_norm == pytest.approx(single.embedding_norm, rel=1e-5)
     assert analyser.analyse([]) == []
 
@@ -180,14 +183,14 @@ def test_pictures_without_a_face(analyser, shape):
     (result,) = analyser.analyse([np.full(shape, 90, np.uint8)])
     assert result.faces == []
     assert (result.detector_size, result.border, result.embedding, result.embedding_norm) == (None, None, None, None)
-    assert (result.gender, result.age) == (None, None)
+    assert (result.gender, result.age, result.aligned) == (None, None, None)
 
 
 @pytest.mark.parametrize(
     "image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32), "a.jpg"]
 )
 def test_other_input_is_refused(analyser, image):
-    with pytest.raises(ValueError, match=r"picture 1 must be RGB uint8"):
+    with pytest.raises(ValueError, match=r"a picture must be RGB uint8"):
         analyser.analyse([np.zeros((9, 9, 3), np.uint8), image])
 
 

@@ -56,6 +56,19 @@ def state(shared) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
+def varied() -> dict[str, torch.Tensor]:
+    """A state dict, with something of the auxiliary heads, that gives many classes; the golden formula's gives one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = BiSeNet().state_dict()
+    return {
+        **state,
+        "conv_out16.conv_out.weight": torch.zeros(19, 64, 1, 1),
+        "conv_out32.conv.bn.bias": torch.ones(64),
+    }
+
+
+@pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
     """(2, 512, 512, 3): smooth colours, so that resizing them would not matter much."""
     y, x = np.mgrid[:512, :512] / 512
@@ -81,12 +94,12 @@ def test_names_are_the_originals_without_the_auxiliary_heads(state):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_file_to_class_map(tmp_path, state, pictures, suffix):
+def test_file_to_class_map(tmp_path, varied, pictures, suffix):
     file = tmp_path / f"79999_iter{suffix}"
     if suffix == ".pth":
-        torch.save(state, file)
+        torch.save(varied, file)
     else:
-        save_file(state, file)
+        save_file(varied, file)
     parser = load_parser(BiSeNetConfig(file=str(file)), device="cpu", threads=1, batch_size=1)
     assert parser.file == file
     threads = torch.get_num_threads()
@@ -95,13 +108,13 @@ def test_file_to_class_map(tmp_path, state, pictures, suffix):
     assert classes.shape == (2, 512, 512) and classes.dtype == np.uint8
     x = (pictures / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     with torch.inference_mode():
-        expected = BiSeNet.from_state_dict(state)(torch.from_numpy(x).permute(0, 3, 1, 2).float()).argmax(1).numpy()
+        expected = BiSeNet.from_state_dict(varied)(torch.from_numpy(x).permute(0, 3, 1, 2).float()).argmax(1).numpy()
     assert (classes == expected).mean() > 0.999
-    assert len(np.unique(classes)) > 1
+    assert len(np.unique(classes)) > 3
 
 
-def test_pictures_of_another_size(tmp_path, state, pictures):
-    save_file(state, tmp_path / "parser.safetensors")
+def test_pictures_of_another_size(tmp_path, varied, pictures):
+    save_file(varied, tmp_path / "parser.safetensors")
     parser = load_parser(BiSeNetConfig(file=str(tmp_path / "parser.safetensors")), device="cpu")
     # every pixel twice in each direction: a parser that squeezes to 512 sees nearly the same picture
     wide = pictures[:1].repeat(2, axis=2)
@@ -110,15 +123,15 @@ def test_pictures_of_another_size(tmp_path, state, pictures):
     assert (classes[:, :, ::2] == parser.parse(pictures[:1])).mean() > 0.97
 
 
-def test_state_dicts_that_do_not_fit(tmp_path, state):
+def test_state_dicts_that_do_not_fit(tmp_path, varied):
     file = tmp_path / "parser.pth"
     config = BiSeNetConfig(file=str(file))
     with pytest.raises(FileNotFoundError, match=r"parser\.pth does not exist; set `perception\.parser\.file`"):
         load_parser(config)
-    torch.save({name: value for name, value in state.items() if name != "ffm.conv1.weight"}, file)
-    with pytest.raises(ValueError, match=r"not a state dict.*ffm\.conv1\.weight"):
+    torch.save({name: value for name, value in varied.items() if name != "ffm.conv1.weight"}, file)
+    with pytest.raises(ValueError, match=r"not a state dict(?s:.)*ffm\.conv1\.weight"):
         load_parser(config, device="cpu")
-    torch.save({**state, "conv_out64.weight": torch.zeros(1)}, file)
+    torch.save({**varied, "conv_out64.weight": torch.zeros(1)}, file)
     with pytest.raises(ValueError, match=r"conv_out64\.weight"):
         load_parser(config, device="cpu")
     torch.save([1, 2], file)
@@ -133,6 +146,7 @@ class Marker:
         return (pytest.fail, ("the pickle was executed",))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_pickles_are_not_executed(tmp_path):
     torch.save({"weight": Marker()}, tmp_path / "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Marker()))
@@ -232,8 +246,8 @@ def test_input_is_checked(tmp_path, make_onnx, colours):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_where_there_is_none(tmp_path, state):
-    save_file(state, tmp_path / "parser.safetensors")
+def test_cuda_where_there_is_none(tmp_path, varied):
+    save_file(varied, tmp_path / "parser.safetensors")
     with pytest.raises(ValueError, match=r"perception\.device"):
         load_parser(BiSeNetConfig(file=str(tmp_path / "parser.safetensors")), device="cuda")
 
@@ -257,8 +271,8 @@ def test_masks_of_real_photos(shared):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_half_precision_on_cuda_agrees_with_the_cpu(tmp_path, state, pictures):
-    save_file(state, tmp_path / "parser.safetensors")
+def test_half_precision_on_cuda_agrees_with_the_cpu(tmp_path, varied, pictures):
+    save_file(varied, tmp_path / "parser.safetensors")
     config = BiSeNetConfig(file=str(tmp_path / "parser.safetensors"))
     on_cuda = load_parser(config, device="cuda").parse(pictures)
     assert (on_cuda == load_parser(config, device="cpu").parse(pictures)).mean() > 0.97

@@ -1,0 +1,213 @@
+"""The deployment on a real Prefect server, run by a real worker: both forms of the command, the artifacts, cancellation."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+
+from flows import submission
+from tests.flows.conftest import PrefectServer, RayCluster
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
+    with SyncPrefectClient(prefect_server.url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def build_config(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A configuration over a few real photos; each call has an output of its own."""
+
+    def write(images: int = 4, **data: Any) -> Path:
+        folder = tmp_path_factory.mktemp("build")
+        values = {
+            "data": {
+                "sources": [
+                    {"path": str(shared / "faces"), "name": "faces", "max_per_identity": 2, "licence": "test"}
+                ],
+                "output": str(folder / "some-faces"),
+                "limit": images,
+                "part_size": 2,
+                "image_size": 128,
+                "min_parts": 3,
+                "max_parts": None,
+                "min_identity_images": None,
+                **data,
+            },
+            "perception": {
+                "pack": str(shared / "models" / "real_pack"),
+                "detector_sizes": [320],
+                "parser": {
+                    "kind": "onnx",
+                    "file": str(shared / "models" / "parse_skin_cloth_hair.onnx"),
+                    "channels": ["skin", "cloth", "hair"],
+                    "threshold": 0.5,
+                },
+            },
+            "cluster": {"workers": 1},
+        }
+        (folder / "build.yaml").write_text(yaml.safe_dump(values))
+        return folder / "build.yaml"
+
+    return write
+
+
+def output_of(config: Path) -> Path:
+    return config.parent / "some-faces"
+
+
+def start(server: PrefectServer, project: Path, name: str, config: Path | str, *overrides: str, **more: str) -> UUID:
+    """`prefect deployment run NAME --param ...` in the project root; the id of the flow run."""
+    given = {"config": str(config), "overrides": json.dumps(overrides), **more}
+    words = [word for key, value in given.items() for word in ("--param", f"{key}={value}")]
+    printed = server.command("deployment", "run", name, *words, cwd=project)
+    found = re.search(r"UUID: ([0-9a-f-]{36})", printed)
+    assert found, printed
+    return UUID(found[1])
+
+
+def wait_for(client: SyncPrefectClient, run_id: UUID, *states: str, seconds: float = 150) -> FlowRun:
+    deadline = time.monotonic() + seconds
+    while True:
+        run = client.read_flow_run(run_id)
+        kind = run.state.type.value if run.state else "NONE"
+        if kind in states:
+            return run
+        final = run.state is not None and run.state.is_final()
+        if final or time.monotonic() > deadline:
+            pytest.fail(f"the run is {kind}, not {states}: {run.state}\n{logs(client, run_id)}")
+        time.sleep(0.5)
+
+
+def logs(client: SyncPrefectClient, run_id: UUID) -> str:
+    records = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200)
+    return "\n".join(record.message for record in records)
+
+
+def artifacts(client: SyncPrefectClient, run_id: UUID) -> dict[str, Any]:
+    found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])))
+    return {str(artifact.key): artifact.data for artifact in found}
+
+
+def runs_of(config: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted((output_of(config) / "runs").glob("*.json"))]
+
+
+def processes_of(folder: Path) -> list[str]:
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if str(folder) in line]
+
+
+def test_a_wrong_configuration_fails_at_once_with_all_problems(
+    prefect_server: PrefectServer, project: Path, client: SyncPrefectClient
+) -> None:
+    run_id = start(prefect_server, project, "build-dataset", "configs/faces.yaml", "data.min_fase=64", "data.seed=-1")
+    run = wait_for(client, run_id, "FAILED")
+    assert run.state is not None and run.state.message is not None
+    assert "data.min_face" in run.state.message  # what was meant
+    assert "data.seed" in run.state.message
+    assert run.name.startswith("faces-")
+
+
+def test_both_forms_of_the_command_build_the_dataset(
+    prefect_server: PrefectServer, project: Path, client: SyncPrefectClient, build_config: Callable[..., Path]
+) -> None:
+    config = build_config()
+    first = start(prefect_server, project, "build-dataset", config)
+    run = wait_for(client, first, "COMPLETED")
+    assert run.name == f"some-faces-{str(first)[:8]}"
+
+    dataset = json.loads((output_of(config) / "dataset.json").read_text())
+    assert dataset["counts"]["found"] == 4
+    shown = artifacts(client, first)
+    assert set(shown) == {
+        "build-dataset-progress",
+        "build-dataset-counts",
+        "build-dataset-rejects",
+        "build-dataset-report",
+    }
+    assert shown["build-dataset-progress"] == 100
+    assert "| images found | 4 |" in shown["build-dataset-counts"]
+    rejects = json.loads(shown["build-dataset-rejects"])
+    assert {row["reason"]: row["images"] for row in rejects} == dataset["reasons"]
+    assert f"(file://{output_of(config)}/report/index.html)" in shown["build-dataset-report"]
+    assert (output_of(config) / "report" / "index.html").is_file()
+    assert "analyse: 4 distinct images" in logs(client, first)  # the job's own lines
+
+    second = start(prefect_server, project, "build-dataset/build-dataset", config)
+    wait_for(client, second, "COMPLETED")
+    work = [run["work"]["analysed"] for run in runs_of(config)]
+    assert (work[0], work[-1]) == (4, 0)  # the second run had nothing to do
+    assert json.loads((output_of(config) / "dataset.json").read_text()) == dataset
+
+
+def test_the_job_runs_on_a_cluster_and_gives_the_same_shards(
+    prefect_server: PrefectServer,
+    ray_cluster: RayCluster,
+    project: Path,
+    client: SyncPrefectClient,
+    build_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
+    config = build_config()
+    run_id = start(prefect_server, project, "build-dataset", config, address=ray_cluster.address)
+    wait_for(client, run_id, "COMPLETED")
+    jobs = submission.connect(ray_cluster.address)
+    job = submission.find(jobs, f"build-dataset-{run_id}-1")
+    assert job is not None and job.status == "SUCCEEDED"
+    assert submission.find(jobs, f"build-dataset-{run_id}-2") is None
+    assert artifacts(client, run_id)["build-dataset-progress"] == 100
+    assert "analyse: 4 distinct images" in logs(client, run_id)
+    on_cluster = json.loads((output_of(config) / "dataset.json").read_text())
+
+    alone = build_config()
+    command = [sys.executable, "-m", "ray_jobs.build_dataset", "--config", str(alone)]
+    subprocess.run(command, cwd=project, check=True, timeout=120, env=prefect_server.environment)
+    by_itself = json.loads((output_of(alone) / "dataset.json").read_text())
+    assert by_itself["shards"] == on_cluster["shards"]  # byte for byte: they hold sha256 sums
+    assert by_itself["counts"] == on_cluster["counts"]
+
+
+def test_a_cancelled_run_ends_its_job(
+    prefect_server: PrefectServer,
+    ray_cluster: RayCluster,
+    project: Path,
+    client: SyncPrefectClient,
+    build_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
+    config = build_config(images=28, part_size=1)
+    run_id = start(prefect_server, project, "build-dataset", config, address=ray_cluster.address)
+    jobs = submission.connect(ray_cluster.address)
+    deadline = time.monotonic() + 60
+    while (job := submission.find(jobs, f"build-dataset-{run_id}-1")) is None or job.status == "PENDING":
+        assert time.monotonic() < deadline, logs(client, run_id)
+        time.sleep(0.3)
+    prefect_server.command("flow-run", "cancel", str(run_id), cwd=project)
+    wait_for(client, run_id, "CANCELLED")
+    deadline = time.monotonic() + 30  # Ray gives a job some seconds to end by itself
+    while (job := submission.find(jobs, f"build-dataset-{run_id}-1")) is None or not job.status.is_terminal():
+        assert time.monotonic() < deadline, logs(client, run_id)
+        time.sleep(0.3)
+    assert job.status == "STOPPED"
+    assert submission.find(jobs, f"build-dataset-{run_id}-2") is None  # cancelled, not tried again

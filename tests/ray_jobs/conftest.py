@@ -1,0 +1,101 @@
+"""A local Ray for the whole folder, and builds of the tiny world."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from ray_jobs.build_dataset import run
+from ray_jobs.config import Config
+from tests.tiny_world import make_pack, make_parser, make_photos, settings
+
+# What may differ between two builds of the same inputs: times, and the page that shows them.
+_OF_ONE_RUN = (".lock", "config.yaml", "progress.json", "runs/", "report/", "cache/")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, _node_ip_address="127.0.0.1")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pack(tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 photos of 4 people, for all tests: not to be changed."""
+    return make_photos(tmp_path_factory.mktemp("world") / "photos")
+
+
+@pytest.fixture(scope="session")
+def parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_parser(tmp_path_factory.mktemp("parser") / "parser.onnx")
+
+
+@pytest.fixture
+def config(photos: Path, pack: Path, parser: Path, tmp_path: Path) -> Callable[..., Config]:
+    """Makes a configuration of `photos` and `pack`; keywords are keys of `data`."""
+
+    def make(out: str | Path = tmp_path / "out", source: str | Path = photos, **data: Any) -> Config:
+        return _config(source, pack, parser, out, **data)
+
+    return make
+
+
+def _config(source: str | Path, pack: Path, parser: Path, out: str | Path, **data: Any) -> Config:
+    sources = [{"path": str(source), "name": "tiny", "licence": "test"}]
+    mapping = settings(Path("unused"), pack, out, **{"sources": sources, **data})
+    mapping["perception"]["parser"] = {
+        "kind": "onnx",
+        "file": str(parser),
+        "channels": ["skin", "hair"],
+        "threshold": 0.5,
+    }
+    return Config.model_validate(mapping)
+
+
+@pytest.fixture(scope="session")
+def made(local_ray: None, photos: Path, pack: Path, parser: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One undisturbed build of `photos`, for all tests: not to be changed."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    run(_config(photos, pack, parser, out))
+    return out
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy of the undisturbed build, where `config()` builds by default."""
+    return Path(shutil.copytree(made, tmp_path / "out"))
+
+
+@pytest.fixture
+def build(local_ray: None) -> Callable[[Config], dict[str, Any]]:
+    return run
+
+
+def content(out: Path) -> dict[str, str]:
+    """sha256 of every file of a build that must not depend on when or how often it ran."""
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and not (name := path.relative_to(out).as_posix()).startswith(_OF_ONE_RUN)
+    }
+
+
+def tree(folder: Path) -> dict[str, tuple[int, str]]:
+    """Time of change and sha256 of every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
