@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from adaface.perception.classes import BACKGROUND, CLASS_NAMES
 from adaface.perception.config import PerceptionConfig
-from adaface.perception.faces import FaceAnalyser, FaceResult
+from adaface.perception.faces import FaceAnalyser, FaceResult, with_embedding
 from adaface.perception.parsing import FaceParser, load_parser
 from data_pipeline import measures
 from data_pipeline.config import DataConfig
@@ -171,9 +171,8 @@ class PartAnalyser:
         with_face = [sample for sample in samples if sample.face.faces]
         raw = self._faces.embed([sample.face.aligned for sample in with_face])
         for sample, vector in zip(with_face, raw, strict=True):
-            norm = float(np.linalg.norm(vector))
-            sample.row["embedding_norm"] = norm
-            sample.row["embedding"] = (vector / norm).astype(np.float32)
+            face = with_embedding(sample.face, vector)
+            sample.row["embedding_norm"], sample.row["embedding"] = face.embedding_norm, face.embedding
         parts = self._parser.parse(np.stack([s.pixels for s in samples])) if self._parser and samples else None
         for index, sample in enumerate(samples):
             sample.row.update(_mask_metrics(sample, None if parts is None else parts[index]))

@@ -101,7 +101,7 @@ class DataConfig(BaseModel):
     part_size: int = Field(default=64, ge=1, le=4096, description="most images per feature file: the unit of work and of resume")
     shard_size: int = Field(default=1000, ge=1, le=100_000, description="most samples per shard")
     split: str = Field(default="train", pattern=r"^[a-z0-9_]+$", description="prefix of the shard files")
-    max_pixels: int = Field(default=100_000_000, ge=1, description="larger images are refused before they are decoded")
+    max_pixels: int = Field(default=100_000_000, ge=1, le=178_956_970, description="larger images are refused before they are decoded")
     max_bytes: int = Field(default=200_000_000, ge=1, description="larger files are refused before they are read")
 
     # rules on one image

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Photographs come in these. Everything else PIL could open (PostScript, PDF, icons, ...) only widens the attack surface.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
 
 # 16-bit greyscale; PIL's own conversion to 8 bits clips at 255 instead of scaling.
@@ -54,7 +54,7 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
     except UnidentifiedImageError as error:
         raise DecodeError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise DecodeError(f"more pixels than allowed: {error}") from error
+        raise DecodeError(f"more pixels than the {max_pixels:,} allowed (data.max_pixels): {error}") from error
     # PIL's decoders signal damage with whatever their parsers raise; MemoryError is a lying header that passed the bound.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise DecodeError(f"damaged: {error}") from error

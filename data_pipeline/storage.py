@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +115,14 @@ class Storage:
         """Sorted keys, so that equal values give equal bytes."""
         self.write_bytes(name, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
-    def read_table(self, name: str, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+    def read_table(self, name: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
         with self.open_input(name) as stream:
-            return pq.read_table(stream, columns=columns, filters=filters, partitioning=None)
+            return pq.read_table(stream, columns=columns and [*columns], filters=filters, partitioning=None)
 
-    def iterate_table(self, name: str, columns: list[str] | None = None, rows: int = 1024) -> Iterator[pa.RecordBatch]:
+    def iterate_table(self, name: str, columns: Sequence[str] | None = None, rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """Record batches of a Parquet file, so that a long table need not fit in memory."""
         with self.open_input(name) as stream:
-            yield from pq.ParquetFile(stream).iter_batches(batch_size=rows, columns=columns)
+            yield from pq.ParquetFile(stream).iter_batches(batch_size=rows, columns=columns and [*columns])
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         sink = pa.BufferOutputStream()

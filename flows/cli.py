@@ -109,7 +109,8 @@ def _verify_dataset(arguments: argparse.Namespace) -> int:
     problems = verify(arguments.dataset)
     for problem in problems:
         print(problem)
-    print(f"{arguments.dataset}: {f'{len(problems)} problems' if problems else 'sound'}")
+    verdict = f"{len(problems)} problem{'s'[: len(problems) > 1]}" if problems else "sound"
+    print(f"{arguments.dataset}: {verdict}")
     return int(bool(problems))
 
 

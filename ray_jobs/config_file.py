@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ray_jobs.config import Config
 from ray_jobs.config_problems import Place, at, dotted, explain, origin, short

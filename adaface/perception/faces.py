@@ -184,7 +184,7 @@ class _Ladder:
 def with_embedding(result: FaceResult, raw: np.ndarray) -> FaceResult:
     """The result with its raw embedding (D,) brought to unit norm."""
     norm = float(np.linalg.norm(raw))
-    return replace(result, embedding=(raw / norm).astype(np.float32), embedding_norm=norm)
+    return replace(result, embedding=(raw / max(norm, 1e-12)).astype(np.float32), embedding_norm=norm)
 
 
 def _bgr(image: np.ndarray) -> np.ndarray:

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.cli import main
+from tests.tiny_world import make_pack, make_photos, settings
 
 
 def adaface(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -117,3 +119,37 @@ def test_doctor_finds_a_configuration_with_problems(config, capsys):
 def test_doctor_wants_a_configuration_to_override(capsys):
     assert main(["doctor", "--set", "data.seed=1"]) == 2
     assert "--config FILE" in capsys.readouterr().err
+
+
+def test_what_is_no_dataset_is_neither_sound_nor_exported(tmp_path, capsys):
+    assert main(["verify-dataset", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "dataset.json is missing" in out and f"{tmp_path}: 1 problem\n" in out
+    assert main(["export-pairs", str(tmp_path), str(tmp_path / "pairs")]) == 2
+    assert "run the build first" in capsys.readouterr().err
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_the_whole_way_from_photos_to_pairs(tmp_path):
+    """build-dataset, verify-dataset and export-pairs as a user runs them, on photos and models of the tests' own."""
+    out, pairs = tmp_path / "out", tmp_path / "pairs"
+    photos = make_photos(tmp_path / "photos")
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(settings(photos, make_pack(tmp_path / "pack"), out)), encoding="utf-8")
+
+    built = adaface("build-dataset", "--config", str(file), "--set", "cluster.workers=1", cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    counts = json.loads((out / "dataset.json").read_text())["counts"]
+    assert counts["accepted"] > 0
+    assert f"{counts['accepted']} of {counts['found']} images accepted" in built.stdout
+
+    sound = adaface("verify-dataset", str(out), cwd=tmp_path)
+    assert sound.returncode == 0 and sound.stdout.endswith("sound\n"), sound.stdout
+
+    exported = adaface("export-pairs", str(out), str(pairs), cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert len(list(pairs.rglob("*.jpg"))) == counts["accepted"]
+
+    (out / "shards" / "train-000000.tar").write_bytes(b"")
+    damaged = adaface("verify-dataset", str(out), cwd=tmp_path)
+    assert damaged.returncode == 1 and "train-000000" in damaged.stdout

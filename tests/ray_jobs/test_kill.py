@@ -1,0 +1,133 @@
+"""A build that is killed anywhere and run again is the build that was never disturbed; and only one build at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_pipeline.verify import verify
+from ray_jobs.config import Config
+from tests.ray_jobs.conftest import content, tree
+
+PHASES = ("scan", "analyse", "select", "shard", "report")
+
+
+class Job:
+    """The build as its own process tree, started as a user starts it."""
+
+    def __init__(self, config_file: Path, log: Path):
+        self.log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ray_jobs.build_dataset", "--config", str(config_file)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def tree(self) -> list[int]:
+        """The job's process and all below it."""
+        parents: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    stat = (entry / "stat").read_text()
+                except OSError:  # ended meanwhile
+                    continue
+                parents.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(entry.name))
+        found, stack = [], [self.process.pid]
+        while stack:
+            found.append(pid := stack.pop())
+            stack += parents.get(pid, [])
+        return found
+
+    def kill(self) -> None:
+        """kill -9 for every process of the job, the driver first, so that nobody can tidy up."""
+        for pid in self.tree():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=240)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[Config], Job]]:
+    jobs: list[Job] = []
+
+    def start(config: Config) -> Job:
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+        jobs.append(Job(file, tmp_path / f"job-{len(jobs)}.log"))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        if job.process.poll() is None:
+            job.kill()
+
+
+def wait_for(job: Job, out: Path, phase: str) -> bool:
+    """Until the job is in `phase` (or past it: False)."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            now = json.loads((out / "progress.json").read_text())["phase"]
+        except FileNotFoundError:
+            now = ""
+        if now == phase:
+            return True
+        if now in ("done", "failed") or job.process.poll() is not None:
+            return False
+        time.sleep(0.005)
+    raise AssertionError(f"the job never came to {phase}:\n{job.log.read_text()}")
+
+
+def test_killed_in_every_phase_and_continued(
+    start: Callable[[Config], Job], config: Callable[..., Config], made: Path, tmp_path: Path, photos: Path
+) -> None:
+    seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+    dice = random.Random(seed)
+    before = tree(photos)
+    out, killed = tmp_path / "out", []
+    for phase in PHASES:
+        job = start(config())
+        if wait_for(job, out, phase):
+            time.sleep(dice.uniform(0, 0.6))
+        if job.process.poll() is None:
+            job.kill()
+            killed.append(phase)
+    assert start(config()).wait() == 0
+    assert content(out) == content(made), f"killed in {killed} (KILL_SEED={seed})"
+    assert {"scan", "analyse", "shard"} <= set(killed), f"only {killed} were hit (KILL_SEED={seed})"
+    assert verify(str(out)) == []
+    assert [path for path in out.rglob(".tmp-*")] == []
+    assert tree(photos) == before
+
+
+def test_a_second_build_into_the_same_folder_is_refused(
+    start: Callable[[Config], Job], config: Callable[..., Config], made: Path, tmp_path: Path
+) -> None:
+    first = start(config())
+    assert wait_for(first, tmp_path / "out", "scan")
+    second = start(config())
+    assert second.wait() == 2
+    message = second.log.read_text()
+    assert f"is being built by process {first.process.pid} on " in message
+    assert "Wait for it to end, or choose another data.output" in message
+    assert "Traceback" not in message
+    assert first.wait() == 0, first.log.read_text()
+    assert content(tmp_path / "out") == content(made)

@@ -1,0 +1,33 @@
+"""The shipped configurations load, and their comments tell the truth."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_pipeline.config import PROFILES
+from ray_jobs.config_file import load
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_shipped_configuration_is_valid(path):
+    config = load(path)
+    assert config.data.sources and config.perception.pack
+
+
+def test_the_template_states_the_thresholds_of_its_profile():
+    """Commented lines of configs/faces.yaml such as `# min_face: 64` are what the profile does without them."""
+    text = next(path for path in CONFIGS if path.name == "faces.yaml").read_text(encoding="utf-8")
+    assert load(next(path for path in CONFIGS if path.name == "faces.yaml")).data.profile == "strict"
+    stated = {
+        key: yaml.safe_load(value)
+        for key, value in re.findall(r"^  # (\w+): (\S+) +#", text, flags=re.MULTILINE)
+        if key in PROFILES["strict"]
+    }
+    assert len(stated) >= 10
+    assert stated == {key: PROFILES["strict"][key] for key in stated}
