@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -63,8 +65,8 @@ class _Sample:
 class PartAnalyser:
     """Analyses parts of a dataset; holds the networks, which are loaded at the first part.
 
-    Calling it with a part number writes `features/part-NNNNN.parquet` and returns how many images it held and how many of them
-    could not be decoded. Bad images become rows; only faults of the machine (out of memory, storage gone) raise.
+    Calling it with a part number writes `features/part-NNNNN.parquet` and returns how many images it held, when it began and ended
+    (Unix time, models already loaded) and the most memory this process ever held. Bad images become rows; only faults of the machine (out of memory, storage gone) raise.
     """
 
     config: DataConfig
@@ -73,14 +75,15 @@ class PartAnalyser:
     _faces: FaceAnalyser | None = field(default=None, init=False, repr=False)
     _parser: FaceParser | None = field(default=None, init=False, repr=False)
 
-    def __call__(self, part: int) -> dict[str, int]:
+    def __call__(self, part: int) -> dict[str, float]:
         out = Storage(self.config.output)
         self._load()
+        began = time.time()
         rows = list(self.analyse(read_part_plan(out, part)))
         table = pa.Table.from_pylist(rows, schema=FEATURES.with_metadata({"analyse_hash": self.hash}))
         # Small row groups: a shard takes a few rows from each part and should not have to read the rest.
         out.write_table(part_name(part), table, row_group_size=32)
-        return {"part": part, "images": len(rows), "errors": sum(row["outcome"] != "analysed" for row in rows)}
+        return {"part": part, "images": len(rows), "began": began, "ended": time.time(), "rss_mb": peak_memory_mb()}
 
     def analyse(self, planned: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Rows of FEATURES for planned images, in their order."""
@@ -232,6 +235,11 @@ def _mask_metrics(sample: _Sample, parts: np.ndarray | None) -> dict[str, Any]:
     if foreground is not None:
         row.update(foreground=float(foreground.mean()), mask=png(foreground.astype(np.uint8) * 255))
     return row
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has ever held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def png(plane: np.ndarray) -> bytes:

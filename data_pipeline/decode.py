@@ -55,8 +55,8 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
         raise DecodeError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more pixels than the {max_pixels:,} allowed (data.max_pixels): {error}") from error
-    # PIL's decoders signal damage with whatever their parsers raise; MemoryError is a lying header that passed the bound.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
+    # PIL's decoders signal damage with whatever their parsers raise (AVIF's with RuntimeError).
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError) as error:
         raise DecodeError(f"damaged: {error}") from error
 
 

@@ -1,11 +1,13 @@
 """The console command `adaface`.
 
-Exit codes: 0 done, 1 failed or not sound, 2 bad configuration, input or usage, 130 interrupted.
+Exit codes: 0 done, 1 failed or not sound, 2 bad configuration, input or usage, 130 interrupted,
+141 nobody reads the output.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         return _failed(str(error), 2)
+    except BrokenPipeError:  # `adaface ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (OSError, RuntimeError) as error:
         if arguments.debug:
             raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +25,32 @@ def shared() -> Path:
     if not (folder / "faces").is_dir():
         pytest.skip("needs ../shared (photos, models and golden files beside the checkout)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Callable[[], str]]:
+    """An S3 server on this machine; each call makes an empty bucket and returns its URI.
+
+    pyarrow and boto3 find it through the environment, and so do processes that a test starts.
+    """
+    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
+    boto3 = pytest.importorskip("boto3")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for every request otherwise
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    numbers = itertools.count()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+        def bucket() -> str:
+            name = f"bucket-{next(numbers):03d}"
+            boto3.client("s3").create_bucket(Bucket=name)
+            return f"s3://{name}"
+
+        yield bucket
+    server.stop()
