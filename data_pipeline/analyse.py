@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -17,17 +18,19 @@ import pyarrow as pa
 
 from adaface.perception.classes import BACKGROUND, CLASS_NAMES
 from adaface.perception.config import PerceptionConfig
-from adaface.perception.faces import FaceAnalyser, FaceResult, with_embedding
+from adaface.perception.faces import Face, FaceAnalyser, FaceResult, with_embedding
 from adaface.perception.parsing import FaceParser, load_parser
 from data_pipeline import measures
 from data_pipeline.config import DataConfig
-from data_pipeline.decode import DecodeError, decode_image, decode_mask
+from data_pipeline.decode import DecodeError, decode_image, decode_mask, survives
 from data_pipeline.plan import part_name, read_part_plan
 from data_pipeline.schema import FEATURES
 from data_pipeline.storage import Storage, read_file
 
 # Raise it when the meaning of a feature changes: finished parts of older versions are then made again.
 VERSION = 1
+# Larger photos are reduced before detection, whose own input is far smaller still.
+WORKING_PIXELS = 16_000_000
 
 
 def analyse_hash(config: DataConfig, perception: PerceptionConfig, models: dict[str, str]) -> str:
@@ -65,8 +68,11 @@ class _Sample:
 class PartAnalyser:
     """Analyses parts of a dataset; holds the networks, which are loaded at the first part.
 
-    Calling it with a part number writes `features/part-NNNNN.parquet` and returns how many images it held, when it began and ended
-    (Unix time, models already loaded) and the most memory this process ever held. Bad images become rows; only faults of the machine (out of memory, storage gone) raise.
+    If workers died twice over a part, the next one decodes each of its images in a child process first, so that a file
+    that crashes the decoder costs itself and not the job. Calling it with a part number writes
+    `features/part-NNNNN.parquet` and returns how many images it held, when it began and ended (Unix time, models
+    already loaded) and the most memory this process ever held. Bad images become rows; only faults of the machine (out
+    of memory, storage gone) raise.
     """
 
     config: DataConfig
@@ -74,16 +80,34 @@ class PartAnalyser:
     hash: str
     _faces: FaceAnalyser | None = field(default=None, init=False, repr=False)
     _parser: FaceParser | None = field(default=None, init=False, repr=False)
+    _suspicious: bool = field(default=False, init=False, repr=False)
 
     def __call__(self, part: int) -> dict[str, float]:
         out = Storage(self.config.output)
         self._load()
         began = time.time()
-        rows = list(self.analyse(read_part_plan(out, part)))
-        table = pa.Table.from_pylist(rows, schema=FEATURES.with_metadata({"analyse_hash": self.hash}))
-        # Small row groups: a shard takes a few rows from each part and should not have to read the rest.
-        out.write_table(part_name(part), table, row_group_size=32)
+        with self._attempt(out, part):
+            rows = list(self.analyse(read_part_plan(out, part)))
+            table = pa.Table.from_pylist(rows, schema=FEATURES.with_metadata({"analyse_hash": self.hash}))
+            # Small row groups: a shard takes a few rows from each part and should not have to read the rest.
+            out.write_table(part_name(part), table, row_group_size=32)
         return {"part": part, "images": len(rows), "began": began, "ended": time.time(), "rss_mb": peak_memory_mb()}
+
+    @contextlib.contextmanager
+    def _attempt(self, out: Storage, part: int) -> Iterator[None]:
+        """Keeps on record that a part is being worked on; a record that is found was left by a process that died over
+        it.
+
+        One death may be anything, a killed job most of all. After the second the images themselves are suspected.
+        """
+        record = f"cache/attempt-{part:05d}"
+        deaths = len(out.read_bytes(record)) if out.exists(record) else 0
+        self._suspicious = deaths >= 2
+        out.write_bytes(record, b"x" * (deaths + 1))
+        try:
+            yield
+        finally:
+            out.delete(record)
 
     def analyse(self, planned: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Rows of FEATURES for planned images, in their order."""
@@ -125,6 +149,8 @@ class PartAnalyser:
             data = read_file(item["path"], config.max_bytes)
             if hashlib.sha256(data).hexdigest() != item["image_id"]:
                 raise OSError(f"{item['path']} changed while the dataset was being built; run the build again")
+            if self._suspicious and (fatal := survives(data, config.max_pixels)):
+                return DecodeError(fatal)
             decoded = decode_image(data, config.max_pixels)
             mask = None
             if item["mask_path"]:
@@ -136,7 +162,9 @@ class PartAnalyser:
             return error
         return decoded, mask
 
-    def _look(self, item: dict[str, Any], read: tuple[Any, np.ndarray | None] | DecodeError) -> _Sample | dict[str, Any]:
+    def _look(
+        self, item: dict[str, Any], read: tuple[Any, np.ndarray | None] | DecodeError
+    ) -> _Sample | dict[str, Any]:
         """Everything that needs the full picture: detection, measures in the face box, the cut."""
         row = dict.fromkeys(FEATURES.names)
         row["image_id"], row["mask_id"] = item["image_id"], item["mask_id"]
@@ -146,7 +174,7 @@ class PartAnalyser:
         decoded, mask = read
         pixels = decoded.pixels
         height, width = pixels.shape[:2]
-        face = self._faces.detect(pixels)
+        face = _detect(self._faces, pixels)
         bbox = face.faces[0].bbox if face.faces else None
         window = measures.square_window(width, height, bbox, self.config.resize)
         x0, y0, x1, y1 = window
@@ -172,7 +200,7 @@ class PartAnalyser:
         assert self._faces is not None
         samples = [item for item in batch if isinstance(item, _Sample)]
         with_face = [sample for sample in samples if sample.face.faces]
-        raw = self._faces.embed([sample.face.aligned for sample in with_face])
+        raw = self._faces.embed([sample.face.aligned for sample in with_face if sample.face.aligned is not None])
         for sample, vector in zip(with_face, raw, strict=True):
             face = with_embedding(sample.face, vector)
             sample.row["embedding_norm"], sample.row["embedding"] = face.embedding_norm, face.embedding
@@ -183,11 +211,26 @@ class PartAnalyser:
             yield item.row if isinstance(item, _Sample) else item
 
 
+def _detect(faces: FaceAnalyser, pixels: np.ndarray) -> FaceResult:
+    """Detection on at most WORKING_PIXELS: a 100 megapixel photo needs gigabytes otherwise, and shows no other
+    face."""
+    height, width = pixels.shape[:2]
+    factor = int(np.ceil(np.sqrt(height * width / WORKING_PIXELS)))
+    if factor <= 1:
+        return faces.detect(pixels)
+    small = cv2.resize(pixels, (max(1, width // factor), max(1, height // factor)), interpolation=cv2.INTER_AREA)
+    found = faces.detect(small)
+    back = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
+    scaled = [Face(face.bbox * np.tile(back, 2), face.score, face.landmarks * back) for face in found.faces]
+    return replace(found, faces=scaled)
+
+
 def _face_metrics(
     face: FaceResult, pixels: np.ndarray, window: tuple[int, int, int, int], size: int
 ) -> dict[str, Any]:
     """Columns of FEATURES about the largest face."""
     largest = face.faces[0]
+    assert face.aligned is not None
     x0, y0, x1, y1 = window
     # Px that survive in the sample: enlarging a small picture adds none, shrinking a large one loses some.
     scale_x, scale_y = min(1.0, size / (x1 - x0)), min(1.0, size / (y1 - y0))

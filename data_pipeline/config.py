@@ -77,7 +77,9 @@ class SourceConfig(BaseModel):
     )
     name: str | None = Field(default=None, description="short name in tables; default: the folder's name")
     licence: str = Field(default="unknown", description="recorded with every sample")
-    max_per_identity: int | None = Field(default=None, ge=1, description="keep the first N images of each identity, by path")
+    max_per_identity: int | None = Field(
+        default=None, ge=1, description="keep the first N images of each identity, by path"
+    )
 
     @property
     def label(self) -> str:
@@ -98,10 +100,14 @@ class DataConfig(BaseModel):
     resize: Literal["crop", "squeeze"] = Field(
         description="crop: the largest square around the face; squeeze: the whole image, aspect not kept"
     )
-    part_size: int = Field(default=64, ge=1, le=4096, description="most images per feature file: the unit of work and of resume")
+    part_size: int = Field(
+        default=64, ge=1, le=4096, description="most images per feature file: the unit of work and of resume"
+    )
     shard_size: int = Field(default=1000, ge=1, le=100_000, description="most samples per shard")
     split: str = Field(default="train", pattern=r"^[a-z0-9_]+$", description="prefix of the shard files")
-    max_pixels: int = Field(default=100_000_000, ge=1, le=178_956_970, description="larger images are refused before they are decoded")
+    max_pixels: int = Field(
+        default=100_000_000, ge=1, le=178_956_970, description="larger images are refused before they are decoded"
+    )
     max_bytes: int = Field(default=200_000_000, ge=1, description="larger files are refused before they are read")
 
     # rules on one image
@@ -111,7 +117,9 @@ class DataConfig(BaseModel):
     max_second_face: float | None = Field(gt=0, le=1, description="area of the second face / the first -> multi_face")
     min_det_score: float | None = Field(ge=0, le=1, description="detector score -> low_det_score")
     min_embedding_norm: float | None = Field(ge=0, description="norm before normalisation -> low_embedding_norm")
-    min_face: int | None = Field(ge=1, description="shorter side of the face, px of the sample or the source, the less -> small_face")
+    min_face: int | None = Field(
+        ge=1, description="shorter side of the face, px of the sample or the source, the less -> small_face"
+    )
     max_yaw: float | None = Field(ge=0, le=180, description="degrees -> extreme_pose")
     max_pitch: float | None = Field(ge=0, le=180, description="degrees -> extreme_pose")
     max_roll: float | None = Field(ge=0, le=180, description="degrees -> extreme_pose")
@@ -119,18 +127,27 @@ class DataConfig(BaseModel):
 
     # rules across images
     identity_centre: Literal["robust", "mean"] = Field(description="how the mean embedding of an identity is found")
-    min_identity_similarity: float | None = Field(ge=-1, le=1, description="cosine to the own mean -> identity_outlier")
+    min_identity_similarity: float | None = Field(
+        ge=-1, le=1, description="cosine to the own mean -> identity_outlier"
+    )
     drop_exact_duplicates: bool = Field(description="keep one of byte-equal images -> duplicate_exact")
-    near_duplicate_bits: int | None = Field(ge=0, le=64, description="phash distance inside an identity -> duplicate_near")
-    near_duplicate_similarity: float | None = Field(ge=0, le=1, description="cosine of two images across identities -> duplicate_near")
+    near_duplicate_bits: int | None = Field(
+        ge=0, le=64, description="phash distance inside an identity -> duplicate_near"
+    )
+    near_duplicate_similarity: float | None = Field(
+        ge=0, le=1, description="cosine of two images across identities -> duplicate_near"
+    )
     min_identity_det_score: float | None = Field(
         ge=0, le=1, description="median detector score of an identity's faces -> identity_not_a_face"
     )
     min_identity_images: int | None = Field(ge=1, description="images left of an identity -> identity_too_small")
     merged_identity_similarity: float | None = Field(ge=-1, le=1, description="cosine of two means -> identity_merged")
-    eval_leak_similarity: float | None = Field(ge=-1, le=1, description="cosine to an evaluation mean -> eval_identity_leak")
+    eval_leak_similarity: float | None = Field(
+        ge=-1, le=1, description="cosine to an evaluation mean -> eval_identity_leak"
+    )
     eval_identities: list[str] = Field(
-        default=[], description="mean embeddings that must not be in the data: .npy, .safetensors, .pt, identities.parquet; globs"
+        default=[],
+        description="mean embeddings that must not be in the data: .npy, .safetensors, .pt, identities.parquet; globs",
     )
 
     @model_validator(mode="before")
@@ -138,7 +155,9 @@ class DataConfig(BaseModel):
     def _fill_from_profile(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        defaults = PROFILES.get(values.get("profile", "strict"), {})
+        profile = values.get("profile", "strict")
+        # An unknown profile is one problem, reported by its own field, and not one for every number it does not give.
+        defaults = PROFILES.get(profile if isinstance(profile, str) else "strict", PROFILES["strict"])
         return {**defaults, **values}
 
     @model_validator(mode="after")

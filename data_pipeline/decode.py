@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Photographs come in these. Everything else PIL could open (PostScript, PDF, icons, ...) only widens the attack surface.
+# Photographs come in these. Everything else PIL could open (PostScript, PDF, icons, ...) only widens the attack
+# surface.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
+
+# PIL warns about large images; here a bound decides instead. For the whole process, because changing filters around
+# each call is not safe among threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # 16-bit greyscale; PIL's own conversion to 8 bits clips at 255 instead of scaling.
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -28,7 +35,8 @@ class Decoded:
 
 
 def decode_image(data: bytes, max_pixels: int) -> Decoded:
-    """Decode a photograph: EXIF rotation applied, first frame of animations, CMYK, grey, palette and 16 bit turned to RGB.
+    """Decode a photograph: EXIF rotation applied, first frame of animations, CMYK, grey, palette and 16 bit turned to
+    RGB.
 
     Transparent pixels become white. A truncated file is an error, not half a picture.
 
@@ -38,17 +46,15 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
     if not data:
         raise DecodeError("the file is empty")
     try:
-        with warnings.catch_warnings():
-            # PIL warns about large images; the bound below decides instead.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise DecodeError(f"{width} x {height} pixels are more than the {max_pixels:,} allowed (data.max_pixels)")
-                name = image.format or "unknown"
-                image.seek(0) if getattr(image, "is_animated", False) else None
-                upright = ImageOps.exif_transpose(image)
-                return Decoded(_to_rgb(upright), "JPEG" if name == "MPO" else name)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise DecodeError(
+                    f"{width} x {height} pixels are more than the {max_pixels:,} allowed (data.max_pixels)"
+                )
+            name = image.format or "unknown"
+            ImageOps.exif_transpose(image, in_place=True)  # without a copy of an upright image
+            return Decoded(_to_rgb(image), "JPEG" if name == "MPO" else name)
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
@@ -56,7 +62,17 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more pixels than the {max_pixels:,} allowed (data.max_pixels): {error}") from error
     # PIL's decoders signal damage with whatever their parsers raise (AVIF's with RuntimeError).
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
         raise DecodeError(f"damaged: {error}") from error
 
 
@@ -77,6 +93,28 @@ def decode_mask(data: bytes, max_pixels: int) -> np.ndarray:
     return decode_image(data, max_pixels).pixels[..., 0] >= 128
 
 
+def survives(data: bytes, max_pixels: int, timeout_s: float = 60) -> str | None:
+    """Decode in a child process, for files suspected of ending the process that decodes them.
+
+    Returns:
+        why the file cannot be decoded safely; None when it can, or when it fails in the ordinary way, by DecodeError.
+    """
+    command = [sys.executable, "-c", _PROBE, str(max_pixels)]
+    try:
+        child = subprocess.run(command, input=data, capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"decoding it does not end within {timeout_s:.0f} s"
+    return None if child.returncode == 0 else f"decoding it ends the process (status {child.returncode})"
+
+
+_PROBE = """
+import contextlib, sys
+from data_pipeline.decode import DecodeError, decode
+with contextlib.suppress(DecodeError):
+    decode(sys.stdin.buffer.read(), int(sys.argv[1]))
+"""
+
+
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode in _SIXTEEN_BIT:
         wide = np.asarray(image).astype(np.int64)
@@ -86,4 +124,4 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

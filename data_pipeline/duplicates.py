@@ -27,8 +27,8 @@ def exact_duplicates(image_ids: list[str], eligible: np.ndarray) -> np.ndarray:
 def near_duplicates_inside(hashes: np.ndarray, quality: np.ndarray, max_bits: int) -> np.ndarray:
     """Re-encoded or resized copies among the images of one identity.
 
-    The best picture of each group is kept: rows are visited by falling quality, and one that differs by at most `max_bits`
-    from a kept row is its copy.
+    The best picture of each group is kept: rows are visited by falling quality, and one that differs by at most
+    `max_bits` from a kept row is its copy.
 
     Args:
         hashes: (n,) int64 perceptual hashes.

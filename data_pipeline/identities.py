@@ -1,4 +1,5 @@
-"""Who a folder is about: robust mean embeddings, person types, and identities that are one person or an evaluation's."""
+"""Who a folder is about: robust mean embeddings, person types, and identities that are one person or an
+evaluation's."""
 
 from __future__ import annotations
 
@@ -10,9 +11,8 @@ import numpy as np
 
 from data_pipeline.storage import Storage, is_uri
 
-
-# Cosine of one image to a mean from which it is this person rather than another: strangers stay below 0.35 with the small
-# recogniser of the tests and below 0.2 with antelopev2.
+# Cosine of one image to a mean from which it is this person rather than another: strangers stay below 0.35 with the
+# small recogniser of the tests and below 0.2 with antelopev2.
 AGREEMENT = 0.5
 
 
@@ -45,10 +45,11 @@ def plain_centre(embeddings: np.ndarray, usable: np.ndarray) -> Centre:
 def robust_centre(embeddings: np.ndarray, usable: np.ndarray) -> Centre:
     """The mean of those who agree.
 
-    It starts from the half of the images nearest to the medoid, so that up to half a folder of strangers cannot pull it away,
-    and is then recomputed twice from the images whose cosine to it is at least AGREEMENT. That is lower than any sensible limit for
-    accepting an image: whoever is this person rather than another takes part, so that one who aged over the photos is not
-    reduced to his commonest age.
+    It starts from the half of the images nearest to the medoid, so that up to half a folder of strangers cannot pull
+    it away, and is then recomputed twice from the images whose cosine to it is at least AGREEMENT. That is lower than
+    any sensible limit for
+    accepting an image: whoever is this person rather than another takes part, so that one who aged over the photos is
+        not reduced to his commonest age.
 
     Args and returns as `plain_centre`.
     """
@@ -69,8 +70,8 @@ def robust_centre(embeddings: np.ndarray, usable: np.ndarray) -> Centre:
 def person_type(gender: np.ndarray, age: np.ndarray) -> tuple[str, int | None, int | None]:
     """The class word of an identity, with its majority gender and median age.
 
-    Age bands are the original's (filter_faces.py): up to 18 girl or boy, then young woman or man, from 30 woman or man. Where
-    the original averages and leaves a tie undefined, we take majority and median, and call a tie "person".
+    Age bands are the original's (filter_faces.py): up to 18 girl or boy, then young woman or man, from 30 woman or
+    man. Where the original averages and leaves a tie undefined, we take majority and median, and call a tie "person".
 
     Args:
         gender: (n,) float, 1 male, 0 female, NaN unknown.
@@ -150,8 +151,8 @@ def merged_into_larger(means: np.ndarray, sizes: np.ndarray, min_similarity: flo
 def load_eval_means(patterns: list[str], id_dim: int | None) -> tuple[np.ndarray, list[str]]:
     """Mean embeddings of evaluation identities.
 
-    Reads `.npy`, `.safetensors`, `.pt` (tensors only, nothing in it is executed) and the `identities.parquet` of another
-    dataset; local names may be globs.
+    Reads `.npy`, `.safetensors`, `.pt` (tensors only, nothing in it is executed) and the `identities.parquet` of
+    another dataset; local names may be globs.
 
     Returns:
         (K, D) float32, unit norm, and a name for each.

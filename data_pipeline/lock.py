@@ -1,7 +1,9 @@
 """One build at a time in a dataset folder.
 
-On a local folder the operating system holds the lock (flock), so that it ends with the process, however that ends. An object store has
-no locks: there an object tells who is at work and is renewed while he is; one that has not been renewed for a while is void.
+On a local folder the operating system holds the lock (flock), so that it ends with the process, however that ends. An
+object store has
+no locks: there an object tells who is at work and is renewed while he is; one that has not been renewed for a while is
+    void.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ def _remote_lock(out: Storage) -> Iterator[None]:
         dead_here = holder["host"] == me["host"] and not _alive(holder["pid"])
         if age < VOID_S and not dead_here:
             raise LockedError(
-                _message(out, json.dumps(holder)) + f" If that job is dead, the lock ends by itself in {VOID_S - age:.0f} s."
+                _message(out, json.dumps(holder))
+                + f" If that job is dead, the lock ends by itself in {VOID_S - age:.0f} s."
             )
     _renew(out, me)
     # Of two who came at the same moment the later write stands; after a pause both see whose that is.

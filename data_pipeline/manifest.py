@@ -76,5 +76,7 @@ def build_manifest(
         "hashes": hashes,
         "models": models,
         "id_dim": id_dim,
-        "shards": [{key: shard[key] for key in ("name", "samples", "bytes", "sha256", "parquet_sha256")} for shard in stats],
+        "shards": [
+            {key: shard[key] for key in ("name", "samples", "bytes", "sha256", "parquet_sha256")} for shard in stats
+        ],
     }

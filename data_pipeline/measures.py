@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-# The five points of a frontal face, in units of the ArcFace template (112 px; Deng et al. 2019), x right, y down, and z towards
-# the camera. x and y are the template made symmetric, with the nose tip lower, where detectors see it on level heads (0.57 of the way
-# from the eyes to the mouth; the template has 0.49); z is anatomy: the nose tip stands about 0.4 eye distances before the eyes.
+# The five points of a frontal face, in units of the ArcFace template (112 px; Deng et al. 2019), x right, y down, and
+# z towards the camera. x and y are the template made symmetric, with the nose tip lower, where detectors see it on
+# level heads (0.57 of the way from the eyes to the mouth; the template has 0.49); z is anatomy: the nose tip stands
+# about 0.4 eye distances before the eyes.
 _FRONTAL = np.array(
     [
         [-17.6, -22.6, 0.0],
@@ -26,7 +27,8 @@ def square_window(width: int, height: int, bbox: np.ndarray | None, resize: str)
     Args:
         width, height: of the image, px.
         bbox: (4,) x0, y0, x1, y1 of the face, or None.
-        resize: "squeeze" takes the whole image; "crop" the largest square, moved so that the face is as central as it can be.
+        resize: "squeeze" takes the whole image; "crop" the largest square, moved so that the face is as central as it
+            can be.
 
     Returns:
         x0, y0, x1, y1, px.
@@ -34,9 +36,11 @@ def square_window(width: int, height: int, bbox: np.ndarray | None, resize: str)
     if resize == "squeeze":
         return 0, 0, width, height
     side = min(width, height)
-    centre_x, centre_y = (width / 2, height / 2) if bbox is None else ((bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2)
-    x0 = int(round(min(max(float(centre_x) - side / 2, 0), width - side)))
-    y0 = int(round(min(max(float(centre_y) - side / 2, 0), height - side)))
+    centre_x, centre_y = (
+        (width / 2, height / 2) if bbox is None else ((bbox[0] + bbox[2]) / 2, (bbox[1] + bbox[3]) / 2)
+    )
+    x0 = round(min(max(float(centre_x) - side / 2, 0), width - side))
+    y0 = round(min(max(float(centre_y) - side / 2, 0), height - side))
     return x0, y0, x0 + side, y0 + side
 
 
@@ -52,8 +56,8 @@ def resize_antialiased(pixels: np.ndarray, size: int) -> np.ndarray:
 def head_pose(landmarks: np.ndarray) -> tuple[float, float, float]:
     """Yaw, pitch and roll from five points, under a scaled orthographic camera.
 
-    The affine camera that best maps the frontal points to the seen ones is found by least squares and brought to the nearest
-    rotation (POS, DeMenthon and Davis 1995, first step).
+    The affine camera that best maps the frontal points to the seen ones is found by least squares and brought to the
+    nearest rotation (POS, DeMenthon and Davis 1995, first step).
 
     Args:
         landmarks: (5, 2) px: eyes, nose tip, mouth corners, left of the picture first.

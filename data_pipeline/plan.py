@@ -1,8 +1,8 @@
 """Which part of the feature files holds which image.
 
-Images are dealt to parts in the seeded order in which they will later stand in the shards, so that a shard reads a handful of
-neighbouring parts and not all of them. A plan only grows: photos that are added to a source make new parts and leave the
-finished ones alone.
+Images are dealt to parts in the seeded order in which they will later stand in the shards, so that a shard reads a
+handful of neighbouring parts and not all of them. A plan only grows: photos that are added to a source make new parts
+and leave the finished ones alone.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ REASONS: dict[str, str] = {
     "identity_outlier": "not the person the folder is about (`min_identity_similarity`)",
     "duplicate_exact": "the same bytes are in the dataset already",
     "duplicate_near": "the same picture, resized or re-encoded, is in the dataset already",
-    "identity_not_a_face": "the detector doubts most images of this identity: an animal, a doll, a statue (`min_identity_det_score`)",
+    "identity_not_a_face": "the detector doubts most of its images: an animal, a doll (`min_identity_det_score`)",
     "identity_too_small": "too few images of this identity are left (`min_identity_images`)",
     "identity_merged": "this identity is the same person as a larger one (`merged_identity_similarity`)",
     "eval_identity_leak": "this person is in an evaluation set (`eval_identities`)",

@@ -9,7 +9,9 @@ from adaface.perception.classes import CLASS_NAMES
 # One row per image found. An image is known by the sha256 of its bytes; the same bytes may be found at several paths.
 SOURCE = pa.schema(
     [
-        pa.field("image_id", pa.string(), nullable=False),  # sha256 of the bytes; of "unreadable:" + path when there are none
+        pa.field(
+            "image_id", pa.string(), nullable=False
+        ),  # sha256 of the bytes; of "unreadable:" + path when there are none
         pa.field("source", pa.string(), nullable=False),  # label of the source
         pa.field("path", pa.string(), nullable=False),  # full path or URI
         pa.field("identity", pa.string()),  # "<source>/<folder>"; null: unknown (flat layout)
@@ -47,7 +49,9 @@ FEATURES = pa.schema(
         pa.field("yaw", pa.float32()),  # degrees; 0 is frontal
         pa.field("pitch", pa.float32()),
         pa.field("roll", pa.float32()),
-        pa.field("sharpness", pa.float32()),  # variance of the Laplacian of the aligned 112 px face, grey levels squared
+        pa.field(
+            "sharpness", pa.float32()
+        ),  # variance of the Laplacian of the aligned 112 px face, grey levels squared
         pa.field("exposure", pa.float32()),  # mean luma in the face box, 0..1
         pa.field("clipped", pa.float32()),  # share of face pixels with luma <= 4 or >= 251
         pa.field("gender", pa.int8()),  # 0 female, 1 male; null without an attribute model

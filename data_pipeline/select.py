@@ -1,7 +1,7 @@
 """From features to a selection: every rule over columns, in memory, without a picture or a network.
 
-The order matters where one rule looks at the result of another: rules on one image come first, identity means are built from what
-passed them, duplicates are looked for among what is left, and an identity is counted last.
+The order matters where one rule looks at the result of another: rules on one image come first, identity means are
+built from what passed them, duplicates are looked for among what is left, and an identity is counted last.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ import pyarrow as pa
 
 from data_pipeline.config import DataConfig
 from data_pipeline.duplicates import exact_duplicates, near_duplicates_across, near_duplicates_inside
-from data_pipeline.identities import Centre, merged_into_larger, nearest_other, person_type, plain_centre, robust_centre
+from data_pipeline.identities import (
+    Centre,
+    merged_into_larger,
+    nearest_other,
+    person_type,
+    plain_centre,
+    robust_centre,
+)
 from data_pipeline.plan import feature_key, part_name, sample_order
 from data_pipeline.reasons import REASONS
 from data_pipeline.rules import image_reasons
 from data_pipeline.schema import IDENTITIES, SELECTION
 from data_pipeline.storage import Storage
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -129,7 +137,11 @@ class _Selector:
 
     def _find_nearest(self) -> None:
         rows = np.flatnonzero(self.has_face)
-        own = np.where(self.identity[rows] >= 0, self.mean_row[self.identity[rows]], -1) if len(rows) else self.identity[rows]
+        own = (
+            np.where(self.identity[rows] >= 0, self.mean_row[self.identity[rows]], -1)
+            if len(rows)
+            else self.identity[rows]
+        )
         nearest, cosine = nearest_other(self.embedding, own, self.means)
         self.nearest[rows] = np.where(nearest >= 0, self.known[nearest] if len(self.known) else -1, -1)
         self.nearest_similarity[rows] = cosine
@@ -183,7 +195,10 @@ class _Selector:
         if config.near_duplicate_similarity is not None:
             rows = np.flatnonzero(self._clean() & self._may_be_elsewhere(config.near_duplicate_similarity))
             across = near_duplicates_across(
-                self.embedding[self.face_row[rows]], self.identity[rows], quality[rows], config.near_duplicate_similarity
+                self.embedding[self.face_row[rows]],
+                self.identity[rows],
+                quality[rows],
+                config.near_duplicate_similarity,
             )
             copy_of = np.full(len(self.source), -1, dtype=np.int64)
             copy_of[rows] = np.where(across >= 0, rows[across], -1) if len(rows) else across
@@ -192,8 +207,9 @@ class _Selector:
     def _may_be_elsewhere(self, similarity: float) -> np.ndarray:
         """(N,) bool, rows that could have a copy under another name.
 
-        If b lies at least `own` from its mean m and a is a copy of b, the angle between a and m is at most the sum of the two
-        angles; an image below that cosine to every other mean has no copy. It spares most of the N squared comparisons.
+        If b lies at least `own` from its mean m and a is a copy of b, the angle between a and m is at most the sum of
+        the two angles; an image below that cosine to every other mean has no copy. It spares most of the N squared
+        comparisons.
         """
         own = self.config.min_identity_similarity
         if own is None or (self.identity[self.has_face] < 0).any():

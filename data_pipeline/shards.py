@@ -109,7 +109,10 @@ def write_shard(config: DataConfig, shard: int, digest: str) -> dict[str, int]:
     with webdataset.TarWriter(tar, user="", group="", mode=0o644, mtime=0, encoder=False) as writer:
         for item in inputs:
             feature = features[feature_key(item["image_id"], item["mask_id"])]
-            description = {**{field: item[field] for field in _PROVENANCE}, **{field: feature[field] for field in METRICS}}
+            description = {
+                **{field: item[field] for field in _PROVENANCE},
+                **{field: feature[field] for field in METRICS},
+            }
             sidecar.append({**description, "status": "written"})
             writer.write(make_sample(item, feature, description, config))
     data = tar.getbuffer()
@@ -131,7 +134,9 @@ def write_shard(config: DataConfig, shard: int, digest: str) -> dict[str, int]:
     return {"shard": shard, "samples": len(inputs), "bytes": len(data)}
 
 
-def make_sample(item: dict[str, Any], feature: dict[str, Any], description: dict[str, Any], config: DataConfig) -> dict:
+def make_sample(
+    item: dict[str, Any], feature: dict[str, Any], description: dict[str, Any], config: DataConfig
+) -> dict:
     """The members of one sample, as WebDataset writes them."""
     data = read_file(item["path"], config.max_bytes)
     if hashlib.sha256(data).hexdigest() != item["image_id"]:
@@ -167,8 +172,9 @@ def _inputs_table(source: pa.Table, selection: Selection, parts: dict[str, int],
         row["file"] = _inside(roots[row["source"]], row["path"])
         row["licence"] = licence
         row["person_type"] = words.get(row["identity"], "person")
-    # Two files of equal bytes have keys that differ in their ending only; everything else about the order is in the key's
-    # position, which `select` gave. Sorting by the plan's order again keeps this table independent of the row order.
+    # Two files of equal bytes have keys that differ in their ending only; everything else about the order is in the
+    # key's position, which `select` gave. Sorting by the plan's order again keeps this table independent of the row
+    # order.
     rows.sort(key=lambda row: (row["shard"], sample_order(config.seed, row["image_id"]), row["key"]))
     return pa.Table.from_pylist(rows, schema=_INPUTS).combine_chunks()
 
@@ -192,7 +198,9 @@ def _is_done(out: Storage, name: str, digest: str) -> bool:
     if not out.exists(marker):
         return False
     stats = out.read_json(marker)
-    complete = out.exists(f"{name}.parquet") and out.exists(f"{name}.tar") and out.size(f"{name}.tar") == stats["bytes"]
+    complete = (
+        out.exists(f"{name}.parquet") and out.exists(f"{name}.tar") and out.size(f"{name}.tar") == stats["bytes"]
+    )
     return complete and stats["inputs"] == digest
 
 
@@ -202,7 +210,10 @@ def _features(out: Storage, inputs: list[dict[str, Any]]) -> dict[str, dict[str,
     found: dict[str, dict[str, Any]] = {}
     for part in sorted({item["part"] for item in inputs}):
         for batch in out.iterate_table(part_name(part), columns=FEATURES.names, rows=256):
-            keys = [feature_key(*pair) for pair in zip(*(batch[name].to_pylist() for name in ("image_id", "mask_id")), strict=True)]
+            keys = [
+                feature_key(*pair)
+                for pair in zip(*(batch[name].to_pylist() for name in ("image_id", "mask_id")), strict=True)
+            ]
             hits = [index for index, key in enumerate(keys) if key in wanted]
             for row in batch.take(pa.array(hits, pa.int64())).to_pylist():
                 found[feature_key(row["image_id"], row["mask_id"])] = row

@@ -66,11 +66,13 @@ def list_images(config: DataConfig) -> Listing:
     Raises:
         ValueError: sources that do not exist, that hold no image, or that overlap with the output folder; all at once.
     """
-    problems = [problem for source in config.sources for problem in _check_source(source, config.output)]
-    if problems:
-        raise ValueError("\n".join(problems))
+    problems: list[str] = []
     listing = Listing()
     for source in config.sources:
+        wrong = list(_check_source(source, config.output))
+        problems += wrong
+        if wrong:
+            continue
         images = _list_source(source, listing.ignored)
         if not images:
             seen = ", ".join(sorted(EXTENSIONS))
@@ -84,20 +86,25 @@ def list_images(config: DataConfig) -> Listing:
 
 
 def _check_source(source: SourceConfig, output: str) -> Iterator[str]:
-    if not is_uri(source.path):
-        folder = os.path.realpath(os.path.expanduser(source.path))
-        if not os.path.isdir(folder):
-            yield f"source {source.label}: no folder {source.path}; give an existing folder in data.sources"
+    if is_uri(source.path):
+        if not Storage(source.path).exists(""):
+            yield f"source {source.label}: nothing at {source.path}; check the address and the credentials"
             return
-        if not is_uri(output):
-            target = os.path.realpath(os.path.expanduser(output))
-            if os.path.commonpath([folder, target]) == folder:
-                yield f"output {output} lies inside source {source.path}; choose another data.output"
-            elif os.path.commonpath([folder, target]) == target:
-                yield f"source {source.path} lies inside output {output}; choose another data.output"
+    elif not os.path.isdir(os.path.expanduser(source.path)):
+        yield f"source {source.label}: no folder {source.path}; give an existing folder in data.sources"
         return
-    if not Storage(source.path).exists(""):
-        yield f"source {source.label}: nothing at {source.path}; check the address and the credentials"
+    folder, target = _place(source.path), _place(output)
+    if target.startswith(folder):
+        yield f"output {output} lies inside source {source.path}; choose another data.output"
+    elif folder.startswith(target):
+        yield f"source {source.path} lies inside output {output}; choose another data.output"
+
+
+def _place(path: str) -> str:
+    """Where a folder really is, with `/` at its end, so that one that lies in another starts with it."""
+    path = path.removeprefix("file://")
+    place = path.partition("?")[0] if is_uri(path) else os.path.realpath(os.path.expanduser(path))
+    return place.rstrip("/") + "/"
 
 
 def _list_source(source: SourceConfig, ignored: Counter[str]) -> list[Found]:
@@ -108,7 +115,8 @@ def _list_source(source: SourceConfig, ignored: Counter[str]) -> list[Found]:
         else:
             ignored["(name is not valid UTF-8)"] += 1
     files.sort()
-    stems = {os.path.splitext(relative)[0] for relative, *_ in files if not _MASK.match(relative)}
+    photos = [relative for relative, *_ in files if not _MASK.match(relative)]
+    stems = {stem for stem, ending in map(os.path.splitext, photos) if ending.lower() in EXTENSIONS}
     masks: dict[str, tuple[str, int, int]] = {}
     images: list[tuple[str, str, int, int]] = []
     for relative, path, size, mtime_ns in files:
@@ -156,14 +164,15 @@ def _is_utf8(name: str) -> bool:
 
 
 def _walk_local(root: str, ignored: Counter[str]) -> Iterator[tuple[str, str, int, int]]:
-    """(relative name, full path, bytes, mtime) of the visible files; links are followed, but no folder is entered twice."""
+    """(relative name, full path, bytes, mtime) of the visible files; links are followed, but no folder is entered
+    twice."""
     root = os.path.abspath(os.path.expanduser(root))
     entered: set[str] = set()
     stack = [root]
     while stack:
         folder = stack.pop()
-        # The real path alone would drop a person whose folder is a link to one listed elsewhere only if both are in the
-        # same source; that is the same photos twice, so once is right.
+        # The real path alone would drop a person whose folder is a link to one listed elsewhere only if both are in
+        # the same source; that is the same photos twice, so once is right.
         real = os.path.realpath(folder)
         if real in entered:
             continue

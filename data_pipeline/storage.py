@@ -1,7 +1,8 @@
 """Files in a folder, local or in an object store, that appear whole or not at all.
 
-One class over `pyarrow.fs`: `Storage("out/faces")` and `Storage("s3://bucket/faces")` behave alike. An S3 endpoint other than
-Amazon's comes from the environment (`AWS_ENDPOINT_URL`) or from the URI's query (`?endpoint_override=...&scheme=http`).
+One class over `pyarrow.fs`: `Storage("out/faces")` and `Storage("s3://bucket/faces")` behave alike. An S3 endpoint
+other than Amazon's comes from the environment (`AWS_ENDPOINT_URL`) or from the URI's query
+(`?endpoint_override=...&scheme=http`).
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class Storage:
     def write_bytes(self, name: str, data: bytes | memoryview | pa.Buffer) -> None:
         """Write a file so that readers see the old content or the new, never a part.
 
-        A local file gets a temporary name first and is renamed when it is on disk. An object store shows an object only once
-        its upload is complete, so there the write is direct.
+        A local file gets a temporary name first and is renamed when it is on disk. An object store shows an object
+        only once its upload is complete, so there the write is direct.
         """
         target = self._at(name)
         if not self.is_local:
@@ -119,7 +120,9 @@ class Storage:
         with self.open_input(name) as stream:
             return pq.read_table(stream, columns=columns and [*columns], filters=filters, partitioning=None)
 
-    def iterate_table(self, name: str, columns: Sequence[str] | None = None, rows: int = 1024) -> Iterator[pa.RecordBatch]:
+    def iterate_table(
+        self, name: str, columns: Sequence[str] | None = None, rows: int = 1024
+    ) -> Iterator[pa.RecordBatch]:
         """Record batches of a Parquet file, so that a long table need not fit in memory."""
         with self.open_input(name) as stream:
             yield from pq.ParquetFile(stream).iter_batches(batch_size=rows, columns=columns and [*columns])

@@ -25,8 +25,8 @@ _REQUIRED = {"jpg", "json"}
 def verify(out: str) -> list[str]:
     """Check a dataset folder.
 
-    Finds missing, truncated, changed and surplus shards, sidecars and markers, samples that are incomplete or not in the selection,
-    and accepted images that are in no shard.
+    Finds missing, truncated, changed and surplus shards, sidecars and markers, samples that are incomplete or not in
+    the selection, and accepted images that are in no shard.
 
     Returns:
         one line for each problem, with its remedy; empty when the dataset is sound.
@@ -112,6 +112,6 @@ def _compare_with_selection(storage: Storage, keys: list[str], broken: bool) -> 
         yield f"{twice} sample keys are in the shards more than once"
     if not broken and selected != set(keys):
         yield (
-            f"{len(selected - set(keys))} accepted images are in no shard and {len(set(keys) - selected)} samples are not accepted; "
-            "run the build again"
+            f"{len(selected - set(keys))} accepted images are in no shard, "
+            f"{len(set(keys) - selected)} samples are not accepted; run the build again"
         )

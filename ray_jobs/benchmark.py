@@ -3,8 +3,8 @@
     python -m ray_jobs.benchmark --config configs/demo.yaml            analyse and shard, ratios to plain loops
     python -m ray_jobs.benchmark --config configs/demo.yaml --scale 1000 20000     cost per image and memory by size
 
-Sources are photos jittered from those of the configuration, so that any number of images can be had. Ratios within one run carry over to other
-machines; images per second do not.
+Sources are photos jittered from those of the configuration, so that any number of images can be had. Ratios within one
+run carry over to other machines; images per second do not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -35,6 +35,9 @@ from ray_jobs.config_file import load
 from ray_jobs.runtime import ray_session, run_actors
 
 
+Result = TypeVar("Result")
+
+
 def jitter(config: Config, folder: Path, count: int, side: int) -> None:
     """Make `count` photos of `side` px from those of the configuration: cut, brightness, contrast and noise differ."""
     originals = [image for image in list_images(config.data).images if image.identity]
@@ -43,10 +46,12 @@ def jitter(config: Config, folder: Path, count: int, side: int) -> None:
         original = originals[number % len(originals)]
         with Image.open(io.BytesIO(read_file(original.path))) as opened:
             photo = opened.convert("RGB")
-        margin = rng.uniform(0, 0.06, 4) * [photo.width, photo.height, photo.width, photo.height]
-        box = (margin[0], margin[1], photo.width - margin[2], photo.height - margin[3])
-        photo = photo.resize((side, side), Image.Resampling.LANCZOS, box=tuple(map(float, box)))
-        photo = ImageEnhance.Contrast(ImageEnhance.Brightness(photo).enhance(rng.uniform(0.8, 1.2))).enhance(rng.uniform(0.85, 1.15))
+        left, top, right, bottom = (float(margin) for margin in rng.uniform(0, 0.06, 4))
+        box = (photo.width * left, photo.height * top, photo.width * (1 - right), photo.height * (1 - bottom))
+        photo = photo.resize((side, side), Image.Resampling.LANCZOS, box=box)
+        photo = ImageEnhance.Contrast(ImageEnhance.Brightness(photo).enhance(rng.uniform(0.8, 1.2))).enhance(
+            rng.uniform(0.85, 1.15)
+        )
         noisy = np.asarray(photo, np.float32) + rng.normal(0, 3, (side, side, 1)).astype(np.float32)
         target = folder / str(original.identity).replace("/", "-") / f"{number:06d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +76,14 @@ def plain_analyse(config: Config, paths: list[str]) -> float:
     faces.analyse([decode(read_file(paths[0]), config.data.max_pixels)])
     began = time.perf_counter()
     for start in range(0, len(paths), settings.batch_size):
-        pictures = [decode(read_file(path), config.data.max_pixels) for path in paths[start : start + settings.batch_size]]
+        pictures = [
+            decode(read_file(path), config.data.max_pixels) for path in paths[start : start + settings.batch_size]
+        ]
         faces.analyse(pictures)
         if parser:
-            parser.parse(np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures]))
+            parser.parse(
+                np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
+            )
     return time.perf_counter() - began
 
 
@@ -90,7 +99,9 @@ def plain_shard(config: Config, paths: list[str]) -> float:
     with webdataset.TarWriter(tar, encoder=False, mtime=0) as writer:
         for number, path in enumerate(paths):
             jpeg = io.BytesIO()
-            pixels = resize_antialiased(decode(Path(path).read_bytes(), config.data.max_pixels), config.data.image_size)
+            pixels = resize_antialiased(
+                decode(Path(path).read_bytes(), config.data.max_pixels), config.data.image_size
+            )
             Image.fromarray(pixels).save(jpeg, "JPEG", quality=95)
             writer.write({"__key__": f"{number:08d}", "jpg": jpeg.getvalue()})
     return time.perf_counter() - began
@@ -105,11 +116,13 @@ def our_shards(config: Config) -> float:
     write_shard(config.data, 0, "warm")  # imports
     began = time.perf_counter()
     for number in range(len(shards)):
-        write_shard(config.data, number, out.read_json(f"{shard_name(config.data.split, number)}_stats.json")["inputs"])
+        write_shard(
+            config.data, number, out.read_json(f"{shard_name(config.data.split, number)}_stats.json")["inputs"]
+        )
     return time.perf_counter() - began
 
 
-def in_fresh_process(function: Callable[..., float], *arguments: Any) -> float:
+def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """Run in a process of its own, so that neither run warms the other's caches or threads."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
@@ -123,7 +136,9 @@ def compare(config: Config, folder: Path, count: int, side: int, repeats: int) -
     config = _build_of(config, photos, folder / f"out-{side}", duplicates=False)
     run(config)
     manifest = Storage(config.data.output).read_json("dataset.json")
-    print(f"{count} photos of {side} px, {manifest['counts']['accepted']} accepted; {os.cpu_count()} CPUs, best of {repeats}")
+    print(
+        f"{count} photos of {side} px, {manifest['counts']['accepted']} accepted; {os.cpu_count()} CPUs, best of {repeats}"
+    )
     best: dict[str, float] = {}
 
     def record(name: str, rate: float) -> None:
@@ -155,7 +170,9 @@ def _accepted(config: Config) -> set[str]:
 def _analyse_rate(config: Config, workers: int, digest: str) -> float:
     """Images per second of all workers together, from the first part's begin to the last one's end."""
     results: list[dict[str, Any]] = []
-    parts = max(Storage(config.data.output).read_table("features/plan.parquet", columns=["part"])["part"].to_pylist()) + 1
+    parts = (
+        max(Storage(config.data.output).read_table("features/plan.parquet", columns=["part"])["part"].to_pylist()) + 1
+    )
     cluster = config.cluster.model_copy(update={"workers": workers})
     with ray_session(None):
         run_actors(
@@ -174,7 +191,9 @@ def _analyse_rate(config: Config, workers: int, digest: str) -> float:
 def scale(config: Config, folder: Path, sizes: list[int], side: int) -> None:
     """Print cost per image and memory of builds of several sizes."""
     print(f"photos of {side} px, {os.cpu_count()} CPUs")
-    print("| images | accepted | scan | analyse | select | shard | report | ms per image | driver peak MB | worker peak MB |")
+    print(
+        "| images | accepted | scan | analyse | select | shard | report | ms per image | driver peak MB | worker peak MB |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for count in sizes:
         photos = folder / f"photos-{count}"
@@ -185,7 +204,12 @@ def scale(config: Config, folder: Path, sizes: list[int], side: int) -> None:
         seconds = out.read_json(out.list("runs")[-1])["seconds"]
         accepted = out.read_json("dataset.json")["counts"]["accepted"]
         phases = [seconds[phase] for phase in ("scan", "analyse", "select", "shard", "report")]
-        cells = [f"{count:,}", f"{accepted:,}", *(f"{value:.1f} s" for value in phases), f"{1000 * sum(phases) / count:.1f}"]
+        cells = [
+            f"{count:,}",
+            f"{accepted:,}",
+            *(f"{value:.1f} s" for value in phases),
+            f"{1000 * sum(phases) / count:.1f}",
+        ]
         print("| " + " | ".join([*cells, f"{driver:.0f}", f"{worker:.0f}"]) + " |", flush=True)
         shutil.rmtree(photos)
 

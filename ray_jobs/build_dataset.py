@@ -1,7 +1,7 @@
 """Folders of photos -> audited WebDataset shards. `python -m ray_jobs.build_dataset --config FILE`.
 
-Four phases, each skipping what is done already: scan (which files, which bytes), analyse (networks), select (rules), shard (tars).
-A run that was killed anywhere is continued by running it again; the result is the same, byte for byte.
+Four phases, each skipping what is done already: scan (which files, which bytes), analyse (networks), select (rules),
+shard (tars). A run that was killed anywhere is continued by running it again; the result is the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class _Build:
             raise
         counts = manifest["counts"]
         summary = (
-            f"{counts['accepted']:,} of {counts['found']:,} images accepted, {counts['identities_accepted']:,} identities, "
+            f"{counts['accepted']:,} of {counts['found']:,} images accepted, "
+            f"{counts['identities_accepted']:,} identities, "
             f"{counts['shards']:,} shards, {counts['shard_bytes'] / 1e6:,.1f} MB"
         )
         self.progress.finish(summary)
@@ -123,7 +124,8 @@ class _Build:
         changed = not self.out.exists(MANIFEST) or self.out.read_json(MANIFEST) != manifest
         self.out.write_json(MANIFEST, manifest)
         if any(self.work.values()) or changed or not self.out.exists("report/index.html"):
-            # The page shows the timings of the runs, so this run's must be on record before; without those of the report.
+            # The page shows the timings of the runs, so this run's must be on record before; without those of the
+            # report.
             self._write_run()
             self.progress.start("report", 1, "pages")
             self._timed("report", lambda: write_report(self.out.uri))
@@ -180,7 +182,9 @@ class _Build:
     def _analyse(self, source: pa.Table) -> Plan:
         plan = make_plan(self.out, source, self.data, self.analyse_hash)
         self.progress.start(
-            "analyse", plan.images_todo, message=f"{plan.images:,} distinct images in {plan.parts:,} parts, {len(plan.todo):,} to do"
+            "analyse",
+            plan.images_todo,
+            message=f"{plan.images:,} distinct images in {plan.parts:,} parts, {len(plan.todo):,} to do",
         )
         if plan.todo:
             self._ray()
@@ -198,7 +202,8 @@ class _Build:
         return plan
 
     def _select_hash(self, source: pa.Table) -> str:
-        """What a selection depends on: the features, the list of images, every rule, and the evaluation's identities."""
+        """What a selection depends on: the features, the list of images, every rule, and the evaluation's
+        identities."""
         rules = self.data.model_dump(mode="json", exclude={"output", "sources", "eval_identities"})
         digest = hashlib.sha256(json.dumps([SELECT_VERSION, self.analyse_hash, rules], sort_keys=True).encode())
         digest.update(self.checked.eval_means.tobytes())
@@ -226,7 +231,9 @@ class _Build:
         parts = {feature_key(row["image_id"], row["mask_id"]): row["part"] for row in planned if row["image_id"]}
         plan = shards.plan_shards(self.out, source, selection, parts, self.data, self.analyse_hash)
         self.progress.start(
-            "shard", plan.samples_todo, message=f"{plan.samples:,} samples in {len(plan.names):,} shards, {len(plan.todo):,} to write"
+            "shard",
+            plan.samples_todo,
+            message=f"{plan.samples:,} samples in {len(plan.names):,} shards, {len(plan.todo):,} to write",
         )
         if plan.todo:
             self._ray()
@@ -248,8 +255,8 @@ class _Build:
     def _require(self, complete: bool, phase: str) -> None:
         if not complete:
             raise RuntimeError(
-                f"{phase}: only {self.progress.done:,} of {self.progress.total:,} {self.progress.unit} were done, see the errors above. "
-                "What is finished is kept: mend the cause and run the same command again"
+                f"{phase}: only {self.progress.done:,} of {self.progress.total:,} {self.progress.unit} were done, "
+                "see the errors above. What is finished is kept: mend the cause and run the same command again"
             )
 
     def _write_run(self) -> None:
@@ -315,8 +322,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 failed, 2 bad configuration or input."""
     parser = argparse.ArgumentParser(prog="python -m ray_jobs.build_dataset", description=__doc__.split("\n")[0])
     parser.add_argument("--config", required=True, help="YAML file, see configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. data.min_face=64; repeatable")
-    parser.add_argument("--address", help="Ray cluster to join; default: the one this was submitted to, or a local one")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. data.min_face=64; repeatable"
+    )
+    parser.add_argument(
+        "--address", help="Ray cluster to join; default: the one this was submitted to, or a local one"
+    )
     options = parser.parse_args(arguments)
     log_to_stdout()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

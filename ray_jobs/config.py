@@ -15,10 +15,14 @@ class ClusterConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    workers: int | None = Field(default=None, ge=1, description="analysing actors; null: as many as CPUs and GPUs allow")
+    workers: int | None = Field(
+        default=None, ge=1, description="analysing actors; null: as many as CPUs and GPUs allow"
+    )
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0, description="share of a GPU per worker; 0.5 puts two on one")
-    max_failed_parts: int = Field(default=0, ge=0, description="parts and shards that may fail before the job gives up")
+    max_failed_parts: int = Field(
+        default=0, ge=0, description="parts and shards that may fail before the job gives up"
+    )
 
 
 class Config(BaseModel):

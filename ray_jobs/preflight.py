@@ -1,4 +1,5 @@
-"""Checks before any expensive work: model files, rules that no image could pass, evaluation embeddings. All problems at once."""
+"""Checks before any expensive work: model files, rules that no image could pass, evaluation embeddings. All problems
+at once."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def check(config: Config) -> Checked:
         if path.is_file():
             files["parser"] = path
         else:
-            problems.append(f"face parser {parser.file} does not exist; set perception.parser.file, or perception.parser to null")
+            problems.append(
+                f"face parser {parser.file} does not exist; set perception.parser.file, or perception.parser to null"
+            )
     problems += _impossible_rules(config)
 
     id_dim = embedding_length(files["recognition"]) if "recognition" in files else None
@@ -67,8 +70,8 @@ def _impossible_rules(config: Config) -> list[str]:
         known = len({*parser.channels, "background"})
     if parser is not None and data.min_parts is not None and data.min_parts > known:
         problems.append(
-            f"data.min_parts is {data.min_parts}, but the parser knows {known} classes, background included: every image would be "
-            "rejected. Set data.min_parts to what a whole face shows, or to null"
+            f"data.min_parts is {data.min_parts}, but the parser knows {known} classes, background "
+            "included: every image would be rejected. Set data.min_parts to what a whole face shows, or to null"
         )
     if data.min_parts is not None and data.max_parts is not None and data.min_parts > data.max_parts:
         problems.append(f"data.min_parts ({data.min_parts}) is above data.max_parts ({data.max_parts})")

@@ -1,4 +1,5 @@
-"""Progress that people and flows can follow: a log line with rate and ETA, and `progress.json` in the output folder."""
+"""Progress that people and flows can follow: a log line with rate and ETA, and `progress.json` in the output
+folder."""
 
 from __future__ import annotations
 

@@ -7,16 +7,23 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from ray_jobs.config import ClusterConfig
+
+if TYPE_CHECKING:
+    import ray.data
 
 log = logging.getLogger(__name__)
 
 
 def log_to_stdout(level: int = logging.INFO) -> None:
     """Plain lines on standard output, where `ray job logs` and flows look for them."""
-    logging.basicConfig(level=level, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.basicConfig(
+        level=level, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
 
 
 def joins_cluster(address: str | None) -> bool:
@@ -26,7 +33,8 @@ def joins_cluster(address: str | None) -> bool:
 
 @contextlib.contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
-    """Connect to `address`, to the cluster this process was submitted to (RAY_ADDRESS), or start a local Ray on loopback."""
+    """Connect to `address`, to the cluster this process was submitted to (RAY_ADDRESS), or start a local Ray on
+    loopback."""
     import ray
 
     if ray.is_initialized():
@@ -36,7 +44,8 @@ def ray_session(address: str | None) -> Iterator[None]:
     if joins_cluster(address):
         ray.init(address=address or "auto", **quiet)
     else:
-        # Parts and shards travel as numbers, so the object store stays nearly empty; Ray would reserve 30% of the memory.
+        # Parts and shards travel as numbers, so the object store stays nearly empty; Ray would reserve 30% of the
+        # memory.
         ray.init(include_dashboard=False, object_store_memory=200 * 2**20, _node_ip_address="127.0.0.1", **quiet)
     try:
         yield
@@ -91,9 +100,7 @@ def run_actors(
         num_cpus=cluster.cpus_per_worker,
         num_gpus=cluster.gpus_per_worker or None,
     )
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for result in batch.to_pylist():
-            on_result(result)
+    _consume(dataset, on_result)
     return size
 
 
@@ -109,7 +116,13 @@ def run_tasks(
     rows = list(tasks)
     _quiet_data_context(cluster)
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(function, num_cpus=1)
+    _consume(dataset, on_result)
+
+
+def _consume(dataset: ray.data.Dataset, on_result: Callable[[dict[str, Any]], None]) -> None:
+    """Run the dataset and hand over its rows as they come, in no particular order."""
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        assert isinstance(batch, pa.Table)
         for result in batch.to_pylist():
             on_result(result)
 

@@ -1,7 +1,7 @@
 """Photos and models so small that a whole dataset is built in seconds, for tests of everything but accuracy.
 
-The detector sees one face in the middle of every picture that is not black. The recogniser embeds the colours of the aligned face. A person
-is a pattern of 6 x 6 colours; photos of one person differ in noise and brightness.
+The detector sees one face in the middle of every picture that is not black. The recogniser embeds the colours of the
+aligned face. A person is a pattern of 6 x 6 colours; photos of one person differ in noise and brightness.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def process(
     finally:
         started.terminate()  # it takes its own children down
         with suppress(subprocess.TimeoutExpired):
-            started.wait(timeout=20)
+            started.wait(timeout=5)
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
         started.wait()

@@ -47,7 +47,9 @@ def test_a_build_is_complete_and_sound(build: Build, config: MakeConfig, tmp_pat
     assert tree(photos) == before, "sources must never change"
     assert (out / "report" / "index.html").stat().st_size > 10_000
     assert json.loads((out / "progress.json").read_text())["phase"] == "done"
-    rows = [row for path in sorted((out / "shards").glob("train-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    rows = [
+        row for path in sorted((out / "shards").glob("train-*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
     assert len({row["key"] for row in rows}) == 24
     assert {row["n_parts"] for row in rows} <= {2, 3}
     assert all(0.9 < row["identity_similarity"] <= 1.0001 for row in rows)
@@ -65,9 +67,7 @@ def test_a_rerun_does_no_work_and_changes_no_byte(build: Build, config: MakeConf
         assert second[name][1] == first[name][1], f"{name} has other bytes"
 
 
-def test_two_builds_of_the_same_inputs_are_equal(
-    build: Build, config: MakeConfig, made: Path, tmp_path: Path
-) -> None:
+def test_two_builds_of_the_same_inputs_are_equal(build: Build, config: MakeConfig, made: Path, tmp_path: Path) -> None:
     build(config(tmp_path / "again"))
     assert content(tmp_path / "again") == content(made)
     assert len(content(made)) > 15
@@ -140,9 +140,7 @@ def test_object_store_and_local_folder_give_the_same_shards(
     assert run.read_json(run.list("runs")[-1])["work"]["analysed"] == 0
 
 
-def test_exported_pairs_read_back_as_the_same_set(
-    build: Build, config: MakeConfig, out: Path, tmp_path: Path
-) -> None:
+def test_exported_pairs_read_back_as_the_same_set(build: Build, config: MakeConfig, out: Path, tmp_path: Path) -> None:
     assert export(str(tmp_path / "out"), str(tmp_path / "pairs")) == {"images": 24, "masks": 24, "identities": 4}
     manifest = build(
         config(out=tmp_path / "again", sources=[{"path": str(tmp_path / "pairs"), "layout": "pairs", "name": "pairs"}])
@@ -180,5 +178,7 @@ def test_an_evaluation_identity_is_kept_out(build: Build, config: MakeConfig, ou
     pq.write_table(table.slice(2, 1), tmp_path / "eval.parquet")
     manifest = build(config(eval_identities=[str(tmp_path / "eval.parquet")]))
     assert manifest["reasons"] == {"eval_identity_leak": 6}
-    rejected = [row for row in pq.read_table(tmp_path / "out" / "selection.parquet").to_pylist() if not row["accepted"]]
+    rejected = [
+        row for row in pq.read_table(tmp_path / "out" / "selection.parquet").to_pylist() if not row["accepted"]
+    ]
     assert {row["identity"] for row in rejected} == {"tiny/person-02"}

@@ -1,7 +1,9 @@
-"""A build that is killed anywhere and run again is the build that was never disturbed; and only one build at a time."""
+"""A build that is killed anywhere and run again is the build that was never disturbed; and only one build at a
+time."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -54,10 +56,8 @@ class Job:
     def kill(self) -> None:
         """kill -9 for every process of the job, the driver first, so that nobody can tidy up."""
         for pid in self.tree():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self.process.wait()
 
     def wait(self) -> int:
@@ -78,6 +78,13 @@ def start(tmp_path: Path) -> Iterator[Callable[[Config], Job]]:
     for job in jobs:
         if job.process.poll() is None:
             job.kill()
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # ended meanwhile
+        return ""
 
 
 def wait_for(job: Job, out: Path, phase: str) -> bool:
@@ -114,8 +121,27 @@ def test_killed_in_every_phase_and_continued(
     assert content(out) == content(made), f"killed in {killed} (KILL_SEED={seed})"
     assert {"scan", "analyse", "shard"} <= set(killed), f"only {killed} were hit (KILL_SEED={seed})"
     assert verify(str(out)) == []
-    assert [path for path in out.rglob(".tmp-*")] == []
+    assert list(out.rglob(".tmp-*")) == []
     assert tree(photos) == before
+
+
+def test_a_worker_that_dies_is_replaced(
+    start: Callable[[Config], Job], config: Callable[..., Config], made: Path, tmp_path: Path
+) -> None:
+    job = start(config(part_size=1))
+    assert wait_for(job, tmp_path / "out", "analyse")
+    victim: list[int] = []
+    while not victim and job.process.poll() is None:
+        victim = [pid for pid in job.tree() if command(pid).startswith("ray::MapWorker(Map(_AnalyseActor))")]
+        time.sleep(0.01)
+    os.kill(victim[0], signal.SIGKILL)
+    assert job.wait() == 0, job.log.read_text()
+    ours, theirs = content(tmp_path / "out"), content(made)
+    assert {name: value for name, value in ours.items() if name.endswith(".tar")}.keys() == {
+        name for name in theirs if name.endswith(".tar")
+    }
+    assert verify(str(tmp_path / "out")) == []
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["counts"]["accepted"] == 24
 
 
 def test_a_second_build_into_the_same_folder_is_refused(

@@ -50,7 +50,9 @@ def real_config(shared: Path, photos: Path, out: Path, **data: Any) -> Config:
 
 
 def selection(out: Path) -> dict[str, dict[str, Any]]:
-    return {"/".join(Path(row["path"]).parts[-2:]): row for row in pq.read_table(out / "selection.parquet").to_pylist()}
+    return {
+        "/".join(Path(row["path"]).parts[-2:]): row for row in pq.read_table(out / "selection.parquet").to_pylist()
+    }
 
 
 def features(out: Path) -> dict[str, dict[str, Any]]:
@@ -65,7 +67,8 @@ def test_people_are_accepted_and_animals_are_not(build: Build, shared: Path, tmp
     people = {name: row for name, row in rows.items() if not name.startswith(ANIMALS)}
     assert len(people) == 121
     rejected = {name: row["reasons"] for name, row in people.items() if not row["accepted"]}
-    # One is a man whose photo differs much from his others (0.64 to his mean), one shows two faces of nearly equal size.
+    # One is a man whose photo differs much from his others (0.64 to his mean), one shows two faces of nearly equal
+    # size.
     assert rejected == {
         "masatosakai/6.jpg": ["identity_outlier"],
         "ryangosling/may20-2014-2.jpg": ["multi_face"],
@@ -93,7 +96,8 @@ def test_people_are_accepted_and_animals_are_not(build: Build, shared: Path, tmp
 
 
 def plant_faults(shared: Path, photos: Path) -> dict[str, Any]:
-    """Copies four people and spoils the copy. Returns what each planted file must become: "accepted" or its reasons."""
+    """Copies four people and spoils the copy. Returns what each planted file must become: "accepted" or its
+    reasons."""
     expected: dict[str, Any] = {}
     for person in ("alexachung", "keanureeves", "lisa", "michelleyeoh"):
         shutil.copytree(shared / "faces" / person, photos / person)
@@ -142,7 +146,11 @@ def plant_faults(shared: Path, photos: Path) -> dict[str, Any]:
     old = first("keanureeves", 1)
     frame = Image.open(old).convert("RGB")
     frame.save(
-        become(old, "moving.webp"), save_all=True, append_images=[Image.new("RGB", frame.size)], duration=100, quality=95
+        become(old, "moving.webp"),
+        save_all=True,
+        append_images=[Image.new("RGB", frame.size)],
+        duration=100,
+        quality=95,
     )
     old.unlink()
     old = first("keanureeves", 2)
@@ -167,7 +175,9 @@ def test_every_planted_fault_is_accepted_or_named(build: Build, shared: Path, tm
     photos = tmp_path / "photos"
     expected = plant_faults(shared, photos)
     before = tree(photos)
-    there = [path for path in photos.glob("*/*") if path.suffix in (".jpg", ".png", ".webp") and "_mask" not in path.name]
+    there = [
+        path for path in photos.glob("*/*") if path.suffix in (".jpg", ".png", ".webp") and "_mask" not in path.name
+    ]
     manifest = build(real_config(shared, photos, tmp_path / "out"))
 
     rows = selection(tmp_path / "out")
