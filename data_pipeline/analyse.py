@@ -24,7 +24,7 @@ from data_pipeline import measures
 from data_pipeline.config import DataConfig
 from data_pipeline.decode import DecodeError, decode_image, decode_mask, survives
 from data_pipeline.plan import part_name, read_part_plan
-from data_pipeline.schema import FEATURES
+from data_pipeline.schema import FEATURES, GIVEN
 from data_pipeline.storage import Storage, read_file
 
 # Raise it when the meaning of a feature changes: finished parts of older versions are then made again.
@@ -146,21 +146,35 @@ class PartAnalyser:
             return DecodeError(item["error"])
         config = self.config
         try:
-            data = read_file(item["path"], config.max_bytes)
-            if hashlib.sha256(data).hexdigest() != item["image_id"]:
-                raise OSError(f"{item['path']} changed while the dataset was being built; run the build again")
+            data = self._unchanged(item["path"], item["image_id"])
             if self._suspicious and (fatal := survives(data, config.max_pixels)):
                 return DecodeError(fatal)
             decoded = decode_image(data, config.max_pixels)
-            mask = None
-            if item["mask_path"]:
-                mask = decode_mask(read_file(item["mask_path"], config.max_bytes), config.max_pixels)
-                height, width = decoded.pixels.shape[:2]
-                if mask.shape != (height, width):
-                    mask = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         except DecodeError as error:
             return error
+        mask = None
+        if item["mask_path"]:
+            try:
+                data = self._unchanged(item["mask_path"], item["mask_id"].removeprefix(GIVEN))
+                mask = decode_mask(data, config.max_pixels)
+            except DecodeError as error:
+                if item["mask_is_given"]:
+                    return DecodeError(f"its mask {item['mask_path']}: {error}")
+                return decoded, None  # a mask for comparison is simply not compared
+            height, width = decoded.pixels.shape[:2]
+            if mask.shape != (height, width):
+                mask = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         return decoded, mask
+
+    def _unchanged(self, path: str, sha256: str) -> bytes:
+        """The bytes of a file as the scan saw them."""
+        try:
+            data = read_file(path, self.config.max_bytes)
+        except ValueError as error:  # the bound was lowered since the scan
+            raise DecodeError(str(error)) from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise OSError(f"{path} changed while the dataset was being built; run the build again")
+        return data
 
     def _look(
         self, item: dict[str, Any], read: tuple[Any, np.ndarray | None] | DecodeError

@@ -83,7 +83,15 @@ class SourceConfig(BaseModel):
 
     @property
     def label(self) -> str:
-        return self.name or self.path.rstrip("/").rsplit("/", 1)[-1]
+        path = self.path.partition("?")[0] if "://" in self.path else self.path
+        return self.name or path.rstrip("/").rsplit("/", 1)[-1]
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> SourceConfig:
+        # The label is the first part of an identity's name, "<source>/<folder>", and a folder of exported pairs.
+        if self.name == "" or "/" in self.label or self.label in ("", ".", ".."):
+            raise ValueError(f"{self.label!r} cannot name a source; give {self.path} another `name`, without a slash")
+        return self
 
 
 class DataConfig(BaseModel):

@@ -4,7 +4,9 @@ evaluation's."""
 from __future__ import annotations
 
 import glob
+import io
 import os
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,14 +82,15 @@ def person_type(gender: np.ndarray, age: np.ndarray) -> tuple[str, int | None, i
     gender, age = gender[~np.isnan(gender)], age[~np.isnan(age)]
     if not len(gender) or not len(age):
         return "person", None, None
-    years = int(np.median(age))
+    median = float(np.median(age))
+    years = int(median)
     share = float(gender.mean())
     if share == 0.5:
         return "person", None, years
     male = share > 0.5
-    if years <= 18:
+    if median <= 18:
         word = "boy" if male else "girl"
-    elif years < 30:
+    elif median < 30:
         word = "young man" if male else "young woman"
     else:
         word = "man" if male else "woman"
@@ -187,8 +190,6 @@ def load_eval_means(patterns: list[str], id_dim: int | None) -> tuple[np.ndarray
 
 
 def _read_means(file: str) -> tuple[np.ndarray, list[str]]:
-    import io
-
     folder, _, name = file.rpartition("/")
     storage = Storage(folder or ".")
     if name.endswith(".parquet"):
@@ -201,20 +202,41 @@ def _read_means(file: str) -> tuple[np.ndarray, list[str]]:
     if name.endswith(".npy"):
         vectors = np.load(io.BytesIO(data), allow_pickle=False)
     elif name.endswith(".safetensors"):
-        from safetensors.numpy import load
-
-        vectors = np.concatenate([tensor.reshape(-1, tensor.shape[-1]) for _, tensor in sorted(load(data).items())])
+        vectors = _safetensors_rows(data)
     elif name.endswith(".pt"):
-        import torch
-
-        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"it holds a {type(tensor).__name__}, not a tensor")
-        vectors = tensor.float().numpy()
+        vectors = _torch_rows(data)
     else:
         raise ValueError("known endings are .npy, .safetensors, .pt and .parquet")
     vectors = np.atleast_2d(np.asarray(vectors, np.float32))
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
         raise ValueError(f"expected finite embeddings of shape (K, D), got {vectors.shape}")
     label = file.rsplit("/", 2)[-2] if "/" in file else name
     return vectors, [label] * len(vectors)
+
+
+def _safetensors_rows(data: bytes) -> np.ndarray:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    if not tensors:
+        raise ValueError("it holds no tensor")
+    rows = [np.atleast_2d(tensor) for _, tensor in sorted(tensors.items())]
+    return np.concatenate([row.reshape(-1, row.shape[-1]) for row in rows])
+
+
+def _torch_rows(data: bytes) -> np.ndarray:
+    """A tensor saved by `torch.save`; files that hold anything else are refused, and nothing in them is executed."""
+    import torch
+
+    try:
+        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        # torch's own message advises to switch the protection off.
+        raise ValueError("it is damaged, or holds more than one plain tensor") from error
+    if not isinstance(tensor, torch.Tensor):
+        raise ValueError(f"it holds a {type(tensor).__name__}, not a tensor")
+    return tensor.detach().float().numpy()

@@ -47,10 +47,13 @@ def square_window(width: int, height: int, bbox: np.ndarray | None, resize: str)
 def resize_antialiased(pixels: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 3) uint8 -> (size, size, 3) uint8: area average where the picture shrinks, cubic where it grows."""
     height, width = pixels.shape[:2]
-    if (height, width) == (size, size):
-        return np.ascontiguousarray(pixels)
-    shrinks = height > size or width > size
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    # First the sides that shrink: with one side growing, OpenCV's INTER_AREA is bilinear on both, and aliases.
+    smaller = (min(width, size), min(height, size))
+    if smaller != (width, height):
+        pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
+    if smaller != (size, size):
+        pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(pixels)
 
 
 def head_pose(landmarks: np.ndarray) -> tuple[float, float, float]:

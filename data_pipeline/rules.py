@@ -32,18 +32,18 @@ def image_reasons(features: pa.Table, config: DataConfig) -> dict[str, np.ndarra
     if config.min_side is not None:
         hits["too_small"] = np.minimum(column("width"), column("height")) < config.min_side
     hits["no_face"] = n_faces == 0
+    # Metrics are stored as float32; so must the limits be, or 0.6 in the table would lie above 0.6 here.
     if config.max_second_face is not None:
-        hits["multi_face"] = column("second_face") >= config.max_second_face
+        hits["multi_face"] = column("second_face") >= np.float32(config.max_second_face)
     for reason, metric, limit in (
         ("low_det_score", "det_score", config.min_det_score),
         ("low_embedding_norm", "embedding_norm", config.min_embedding_norm),
         ("small_face", "face_pixels", config.min_face),
     ):
         if limit is not None:
-            # The metrics are stored as float32; so must the limit be, or 0.6 in the table would lie above 0.6 here.
             hits[reason] = column(metric) < np.float32(limit)
     turned = [
-        np.abs(column(metric)) > limit
+        np.abs(column(metric)) > np.float32(limit)
         for metric, limit in (("yaw", config.max_yaw), ("pitch", config.max_pitch), ("roll", config.max_roll))
         if limit is not None
     ]

@@ -6,6 +6,10 @@ import pyarrow as pa
 
 from adaface.perception.classes import CLASS_NAMES
 
+# Before the `mask_id` of a mask that replaces the parser's, so that the features of a photo with a mask that was only
+# compared are not taken for those of the same photo and mask after the layout of its source has changed.
+GIVEN = "given:"
+
 # One row per image found. An image is known by the sha256 of its bytes; the same bytes may be found at several paths.
 SOURCE = pa.schema(
     [
@@ -18,13 +22,13 @@ SOURCE = pa.schema(
         pa.field("licence", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("mask_path", pa.string()),  # a NAME_mask.png beside the image
-        pa.field("mask_id", pa.string()),  # sha256 of its bytes
+        pa.field("mask_id", pa.string()),  # sha256 of its bytes, after GIVEN where it replaces the parser's
         pa.field("mask_is_given", pa.bool_(), nullable=False),  # layout `pairs`: the mask replaces the parser's
         pa.field("error", pa.string()),  # why the file could not be read
     ]
 )
 
-# One row per distinct (image_id, mask_id, mask_is_given).
+# One row per distinct (image_id, mask_id).
 FEATURES = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),

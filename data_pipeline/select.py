@@ -137,11 +137,7 @@ class _Selector:
 
     def _find_nearest(self) -> None:
         rows = np.flatnonzero(self.has_face)
-        own = (
-            np.where(self.identity[rows] >= 0, self.mean_row[self.identity[rows]], -1)
-            if len(rows)
-            else self.identity[rows]
-        )
+        own = np.append(self.mean_row, -1)[self.identity[rows]]  # unknown people, -1, find the -1 at the end
         nearest, cosine = nearest_other(self.embedding, own, self.means)
         self.nearest[rows] = np.where(nearest >= 0, self.known[nearest] if len(self.known) else -1, -1)
         self.nearest_similarity[rows] = cosine
@@ -152,7 +148,7 @@ class _Selector:
 
     def _reject_leaks(self) -> None:
         limit = self.config.eval_leak_similarity
-        if limit is None or not len(self.eval_means):
+        if limit is None or not len(self.eval_means) or not self.has_face.any():
             return
         leaking = (self.means @ self.eval_means.T >= limit).any(axis=1) if len(self.means) else np.zeros(0, bool)
         for identity in self.known[leaking]:
@@ -162,8 +158,10 @@ class _Selector:
 
     def _reject_not_faces(self) -> None:
         limit = self.config.min_identity_det_score
+        if limit is None:
+            return
         for identity, rows in enumerate(self.rows_of):
-            if limit is not None and self.det_score[identity] < limit:
+            if self.det_score[identity] < np.float32(limit):
                 self.reasons["identity_not_a_face"][rows] = True
 
     def _reject_merged(self) -> None:
@@ -221,6 +219,9 @@ class _Selector:
         found = copy_of >= 0
         self.reasons[reason] |= found
         self.copy_of = np.where(found & (self.copy_of < 0), copy_of, self.copy_of)
+        # What an earlier rule kept may be a copy itself: point to the picture that is left.
+        kept = np.where(self.copy_of >= 0, self.copy_of[self.copy_of], -1)
+        self.copy_of = np.where(kept >= 0, kept, self.copy_of)
 
     def _reject_small_identities(self) -> None:
         if self.config.min_identity_images is None:

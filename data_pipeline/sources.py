@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from data_pipeline.config import DataConfig, SourceConfig
 from data_pipeline.decode import EXTENSIONS
-from data_pipeline.schema import SOURCE
+from data_pipeline.schema import GIVEN, SOURCE
 from data_pipeline.storage import Storage, is_uri, read_file
 
 # What a scan remembers, so that the next one reads only files that are new or changed.
@@ -254,6 +254,7 @@ def source_table(images: Sequence[Found], hashes: dict[str, dict]) -> pa.Table:
     for image in images:
         known = hashes[image.stamp]
         has_mask = known["mask_id"] is not None
+        given = image.mask_is_given and has_mask
         rows.append(
             {
                 "image_id": known["image_id"],
@@ -263,8 +264,8 @@ def source_table(images: Sequence[Found], hashes: dict[str, dict]) -> pa.Table:
                 "licence": image.licence,
                 "bytes": image.size,
                 "mask_path": image.mask_path if has_mask else None,
-                "mask_id": known["mask_id"],
-                "mask_is_given": image.mask_is_given and has_mask,
+                "mask_id": f"{GIVEN}{known['mask_id']}" if given else known["mask_id"],
+                "mask_is_given": given,
                 "error": known["error"],
             }
         )

@@ -34,7 +34,7 @@ SENT = ("adaface", "data_pipeline", "ray_jobs")
 CONFIG_NAME = "job.yaml"  # the configuration beside the code in the job's working directory
 BAD_CONFIGURATION = 2  # exit code of a job that refuses its configuration or input
 PATIENCE = 120.0  # seconds without an answer of the cluster before a follower gives up
-GRACE = 15.0  # seconds a child process has to end by itself
+GRACE = 15.0  # seconds a child process has to end by itself; Prefect gives a cancelled run 30
 
 
 class JobFailed(RuntimeError):
@@ -90,7 +90,7 @@ def run_job(
         if job is None:
             submit(client, module, Path(config_file), overrides, submission_id, root)
         else:
-            on_log(f"job {submission_id} is on the cluster already ({job.status}): following it")
+            on_log(f"job {submission_id} is on the cluster already: {job.status}")
         try:
             _follow(client, submission_id, job is not None, on_log, on_poll, poll_seconds)
         except KeyboardInterrupt:
@@ -256,7 +256,8 @@ def _run_child(
 ) -> None:
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     child = subprocess.Popen(
-        [sys.executable, *_arguments(module, str(config_file), overrides)],
+        # -P: the packages come from `root`, whatever lies in the working directory
+        [sys.executable, "-P", *_arguments(module, str(config_file), overrides)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -313,16 +314,15 @@ def _relay(
 
 
 def _end_group(child: subprocess.Popen[str]) -> None:
-    """End the child and everything it started: politely first, so that Ray can take its processes down."""
+    """End the child, then whatever is left of the Ray that it started.
+
+    The child is asked alone and first: a job takes its Ray down by itself, but one whose Ray goes before it aborts.
+    """
+    if child.poll() is None:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=GRACE)
     with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(timeout=GRACE)
-    deadline = time.monotonic() + GRACE
-    with suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(child.pid, 0)
-            time.sleep(0.1)
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 

@@ -34,7 +34,6 @@ from ray_jobs.config import Config
 from ray_jobs.config_file import load
 from ray_jobs.runtime import ray_session, run_actors
 
-
 Result = TypeVar("Result")
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -156,14 +157,15 @@ class _Build:
         self.progress.start("scan", len(todo), message=f"{len(images):,} images found, {len(todo):,} new or changed")
         if todo:
             self._ray()
-            chunks = [{"chunk": start} for start in range(0, len(todo), _HASH_CHUNK)]
-            import ray
-
-            files, max_bytes = ray.put(todo), self.data.max_bytes
+            max_bytes = self.data.max_bytes
+            chunks = [
+                {"images": json.dumps([asdict(image) for image in todo[start : start + _HASH_CHUNK]])}
+                for start in range(0, len(todo), _HASH_CHUNK)
+            ]
 
             def hash_chunk(row: dict[str, Any]) -> dict[str, Any]:
-                start = row["chunk"]
-                return {"rows": sources.hash_images(ray.get(files)[start : start + _HASH_CHUNK], max_bytes)}
+                images = [sources.Found(**image) for image in json.loads(row["images"])]
+                return {"rows": sources.hash_images(images, max_bytes)}
 
             def collect(result: dict[str, Any]) -> None:
                 known.update({row["stamp"]: row for row in result["rows"]})

@@ -46,7 +46,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     else:
         # Parts and shards travel as numbers, so the object store stays nearly empty; Ray would reserve 30% of the
         # memory.
-        ray.init(include_dashboard=False, object_store_memory=200 * 2**20, _node_ip_address="127.0.0.1", **quiet)
+        ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
     try:
         yield
     finally:

@@ -295,7 +295,7 @@ def test_source_table_has_a_row_per_file(tmp_path: Path) -> None:
     table = source_table(images, {row["stamp"]: row for row in hash_images(images, MAX)})
     one, two, three = table.to_pylist()
     assert one["image_id"] == two["image_id"] == hashlib.sha256(b"a/1.jpg").hexdigest()
-    assert one["mask_id"] == hashlib.sha256(b"a/1_mask.png").hexdigest() and one["mask_is_given"]
+    assert one["mask_id"] == "given:" + hashlib.sha256(b"a/1_mask.png").hexdigest() and one["mask_is_given"]
     assert two["mask_id"] is None and two["mask_path"] is None and not two["mask_is_given"]
     assert three["mask_id"] is None and three["mask_path"] is None, "a mask that cannot be read is none"
     assert not three["mask_is_given"] and three["error"] is None

@@ -20,8 +20,9 @@ _OF_ONE_RUN = (".lock", "config.yaml", "progress.json", "runs/", "report/", "cac
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, _node_ip_address="127.0.0.1")
+def local_ray(s3: Callable[[], str]) -> Iterator[None]:
+    """Started after the S3 server, whose address workers find in the environment that they inherit."""
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20)
     yield
     ray.shutdown()
 
