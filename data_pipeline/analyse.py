@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from adaface.perception.classes import BACKGROUND, CLASS_NAMES
 from adaface.perception.config import PerceptionConfig
 from adaface.perception.faces import Face, FaceAnalyser, FaceResult, with_embedding
 from adaface.perception.parsing import FaceParser, load_parser
 from data_pipeline import measures
 from data_pipeline.config import DataConfig
 from data_pipeline.decode import DecodeError, decode_image, decode_mask, survives
+from data_pipeline.metrics import face_metrics, mask_metrics
 from data_pipeline.plan import part_name, read_part_plan
 from data_pipeline.schema import FEATURES, GIVEN
 from data_pipeline.storage import Storage, read_file
@@ -204,7 +204,7 @@ class PartAnalyser:
             n_faces=len(face.faces),
         )
         if face.faces:
-            row.update(_face_metrics(face, pixels, window, size))
+            row.update(face_metrics(face, pixels, window, size))
         if mask is not None:
             mask = cv2.resize(mask[y0:y1, x0:x1].astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
         return _Sample(row, sample, face, mask, item["mask_is_given"])
@@ -220,7 +220,7 @@ class PartAnalyser:
             sample.row["embedding_norm"], sample.row["embedding"] = face.embedding_norm, face.embedding
         parts = self._parser.parse(np.stack([s.pixels for s in samples])) if self._parser and samples else None
         for index, sample in enumerate(samples):
-            sample.row.update(_mask_metrics(sample, None if parts is None else parts[index]))
+            sample.row.update(mask_metrics(None if parts is None else parts[index], sample.mask, sample.mask_is_given))
         for item in batch:
             yield item.row if isinstance(item, _Sample) else item
 
@@ -239,69 +239,6 @@ def _detect(faces: FaceAnalyser, pixels: np.ndarray) -> FaceResult:
     return replace(found, faces=scaled)
 
 
-def _face_metrics(
-    face: FaceResult, pixels: np.ndarray, window: tuple[int, int, int, int], size: int
-) -> dict[str, Any]:
-    """Columns of FEATURES about the largest face."""
-    largest = face.faces[0]
-    assert face.aligned is not None
-    x0, y0, x1, y1 = window
-    # Px that survive in the sample: enlarging a small picture adds none, shrinking a large one loses some.
-    scale_x, scale_y = min(1.0, size / (x1 - x0)), min(1.0, size / (y1 - y0))
-    box_width, box_height = float(largest.bbox[2] - largest.bbox[0]), float(largest.bbox[3] - largest.bbox[1])
-    eyes = (largest.landmarks[1] - largest.landmarks[0]) * (scale_x, scale_y)
-    yaw, pitch, roll = measures.head_pose(largest.landmarks)
-    luma, clipped = measures.exposure(measures.crop_box(pixels, largest.bbox))
-    return {
-        "det_score": largest.score,
-        "detector_size": face.detector_size,
-        "border": face.border,
-        "bbox": largest.bbox.tolist(),
-        "landmarks": largest.landmarks.ravel().tolist(),
-        "second_face": face.faces[1].area / largest.area if len(face.faces) > 1 else 0.0,
-        "face_share": box_width * box_height / ((x1 - x0) * (y1 - y0)),
-        "face_pixels": min(box_width * scale_x, box_height * scale_y),
-        "inter_ocular": float(np.hypot(*eyes)),
-        "yaw": yaw,
-        "pitch": pitch,
-        "roll": roll,
-        "sharpness": measures.sharpness(face.aligned),
-        "exposure": luma,
-        "clipped": clipped,
-        "gender": face.gender,
-        "age": face.age,
-    }
-
-
-def _mask_metrics(sample: _Sample, parts: np.ndarray | None) -> dict[str, Any]:
-    """Columns of FEATURES about the face parse and the foreground.
-
-    Args:
-        parts: (S, S) uint8 class ids, or None without a parser.
-    """
-    row: dict[str, Any] = {}
-    foreground = sample.mask if sample.mask_is_given else None
-    if parts is not None:
-        pixels = np.bincount(parts.ravel(), minlength=len(CLASS_NAMES))
-        parsed = parts != BACKGROUND
-        row.update(n_parts=int((pixels > 0).sum()), part_pixels=pixels.tolist(), parts=png(parts))
-        if sample.mask is not None:
-            either = int((parsed | sample.mask).sum())
-            row["mask_iou"] = float((parsed & sample.mask).sum() / either) if either else 1.0
-        foreground = parsed if foreground is None else foreground
-    if foreground is not None:
-        row.update(foreground=float(foreground.mean()), mask=png(foreground.astype(np.uint8) * 255))
-    return row
-
-
 def peak_memory_mb() -> float:
     """The most memory this process has ever held, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def png(plane: np.ndarray) -> bytes:
-    """(H, W) uint8 as an 8-bit greyscale PNG."""
-    ok, data = cv2.imencode(".png", plane, [cv2.IMWRITE_PNG_COMPRESSION, 6])
-    if not ok:
-        raise RuntimeError(f"OpenCV could not encode a plane of shape {plane.shape} and type {plane.dtype}")
-    return data.tobytes()

@@ -71,26 +71,21 @@ def _local_lock(out: Storage) -> Iterator[None]:
 @contextlib.contextmanager
 def _remote_lock(out: Storage) -> Iterator[None]:
     me = _owner()
-    if out.exists(LOCK):
-        holder = out.read_json(LOCK)
-        age = time.time() - holder["renewed"]
-        dead_here = holder["host"] == me["host"] and not _alive(holder["pid"])
-        if age < VOID_S and not dead_here:
-            raise LockedError(
-                _message(out, json.dumps(holder))
-                + f" If that job is dead, the lock ends by itself in {VOID_S - age:.0f} s."
-            )
+    text = _read(out)
+    if text is not None:
+        _refuse_if_alive(out, text, me)
     _renew(out, me)
     # Of two who came at the same moment the later write stands; after a pause both see whose that is.
     time.sleep(1.0)
-    if out.read_json(LOCK)["token"] != me["token"]:
-        raise LockedError(_message(out, json.dumps(out.read_json(LOCK))))
+    if not _is_mine(out, me):
+        raise LockedError(_message(out, _read(out) or b""))
     stop = threading.Event()
 
     def keep() -> None:
         while not stop.wait(RENEW_S):
             with contextlib.suppress(OSError):  # a hiccup of the store; the next renewal is soon
-                _renew(out, me)
+                if _is_mine(out, me):  # a machine that slept too long does not take the lock back from the next
+                    _renew(out, me)
 
     keeper = threading.Thread(target=keep, daemon=True, name="build-lock")
     keeper.start()
@@ -99,7 +94,31 @@ def _remote_lock(out: Storage) -> Iterator[None]:
     finally:
         stop.set()
         keeper.join()
-        out.delete(LOCK)
+        if _is_mine(out, me):
+            out.delete(LOCK)
+
+
+def _refuse_if_alive(out: Storage, text: bytes, me: dict[str, object]) -> None:
+    try:
+        holder = json.loads(text)
+        age = time.time() - float(holder["renewed"])
+        dead_here = holder["host"] == me["host"] and not _alive(int(holder["pid"]))
+    except (ValueError, KeyError, TypeError):
+        raise LockedError(_message(out, text) + f" If none runs, delete {out.locate(LOCK)}.") from None
+    if age < VOID_S and not dead_here:
+        remedy = f" If that job is dead, the lock ends by itself in {VOID_S - age:.0f} s."
+        raise LockedError(_message(out, text) + remedy)
+
+
+def _read(out: Storage) -> bytes | None:
+    try:
+        return out.read_bytes(LOCK)
+    except FileNotFoundError:
+        return None
+
+
+def _is_mine(out: Storage, me: dict[str, object]) -> bool:
+    return str(me["token"]).encode() in (_read(out) or b"")
 
 
 def _renew(out: Storage, me: dict[str, object]) -> None:
@@ -116,10 +135,10 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _message(out: Storage, text: str) -> str:
+def _message(out: Storage, text: str | bytes) -> str:
     try:
         holder = json.loads(text)
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         who = "another process"
     return f"{out.uri} is being built by {who}. Wait for it to end, or choose another data.output."

@@ -19,10 +19,10 @@ from prefect.runtime import flow_run as this_run
 
 from data_pipeline.storage import Storage, is_uri
 from flows.dataset_artifacts import publish
+from flows.outcome import JobFailed
 from flows.progress import ProgressFollower
 from flows.submission import (
     CONFIG_NAME,
-    JobFailed,
     attempt_id,
     cluster_in_environment,
     connect,

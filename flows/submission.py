@@ -9,20 +9,16 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
-from flows.job_logs import JobLog, last_lines, text_of
+from flows.child_process import arguments, run_child
+from flows.job_logs import JobLog, last_lines
+from flows.outcome import JobFailed
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -32,26 +28,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # What a job imports. Only these are sent, so that neither data, tests nor a virtual environment travels with a job.
 SENT = ("adaface", "data_pipeline", "ray_jobs")
 CONFIG_NAME = "job.yaml"  # the configuration beside the code in the job's working directory
-BAD_CONFIGURATION = 2  # exit code of a job that refuses its configuration or input
 PATIENCE = 120.0  # seconds without an answer of the cluster before a follower gives up
-GRACE = 15.0  # seconds a child process has to end by itself; Prefect gives a cancelled run 30
-
-
-class JobFailed(RuntimeError):
-    """A job that did not succeed; the message ends with its last lines.
-
-    `exit_code` is None when the job was stopped, lost its node, or never started.
-    """
-
-    def __init__(self, message: str, exit_code: int | None = None, stopped: bool = False):
-        super().__init__(message)
-        self.exit_code = exit_code
-        self.stopped = stopped
-
-    @property
-    def worth_retrying(self) -> bool:
-        """False when a second try must end alike (bad configuration) or somebody stopped the job on purpose."""
-        return self.exit_code != BAD_CONFIGURATION and not self.stopped
 
 
 def run_job(
@@ -97,7 +74,7 @@ def run_job(
             stop(client, submission_id)
             raise
     else:
-        _run_child(module, Path(config_file).resolve(), overrides, on_log, on_poll, poll_seconds, root)
+        run_child(module, Path(config_file).resolve(), overrides, on_log, on_poll, poll_seconds, root)
 
 
 def cluster_in_environment() -> bool:
@@ -168,7 +145,7 @@ def submit(
             if (root / package).is_dir():
                 shutil.copytree(root / package, staged / package, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copyfile(config_file, staged / CONFIG_NAME)
-        entrypoint = shlex.join(["python", *_arguments(module, CONFIG_NAME, overrides)])
+        entrypoint = shlex.join(["python", *arguments(module, CONFIG_NAME, overrides)])
         try:
             client.submit_job(entrypoint=entrypoint, submission_id=submission_id, runtime_env={"working_dir": folder})
         except RuntimeError:
@@ -240,92 +217,3 @@ def _token() -> str | None:
         return token.strip()
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     return file.read_text().strip() if file.is_file() else None
-
-
-# As a child process
-
-
-def _run_child(
-    module: str,
-    config_file: Path,
-    overrides: Sequence[str],
-    on_log: Callable[[str], None],
-    on_poll: Callable[[], None],
-    poll_seconds: float,
-    root: Path,
-) -> None:
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    child = subprocess.Popen(
-        # -P: the packages come from `root`, whatever lies in the working directory
-        [sys.executable, "-P", *_arguments(module, str(config_file), overrides)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,  # a group of its own, so that it can be ended together with the Ray that it started
-    )
-    try:
-        printed = _relay(child, on_log, on_poll, poll_seconds)
-    finally:
-        _end_group(child)
-    if child.returncode != 0:
-        raise JobFailed(
-            f"{module} failed with exit code {child.returncode}; its last lines:\n{last_lines(printed)}",
-            exit_code=child.returncode,
-        )
-
-
-def _relay(
-    child: subprocess.Popen[str], on_log: Callable[[str], None], on_poll: Callable[[], None], poll_seconds: float
-) -> str:
-    """Hand on what the child prints until it ends, and return the end of it."""
-    lines: Queue[str] = Queue()
-    stdout = child.stdout
-    assert stdout is not None
-
-    def read() -> None:
-        for line in stdout:
-            lines.put(line)
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    kept: deque[str] = deque(maxlen=100)
-    polled = time.monotonic()
-    while True:
-        ended = child.poll() is not None
-        if ended:
-            reader.join(timeout=1)  # a grandchild may hold the pipe open; what it prints later is nobody's
-        with suppress(Empty):
-            while True:
-                line = text_of(lines.get(timeout=0 if ended else 0.2))
-                on_log(line)
-                kept.append(line)
-                if time.monotonic() - polled >= poll_seconds:
-                    break
-        if ended and lines.empty():
-            on_poll()
-            return "\n".join(kept)
-        if time.monotonic() - polled >= poll_seconds:
-            polled = time.monotonic()
-            on_poll()
-
-
-def _end_group(child: subprocess.Popen[str]) -> None:
-    """End the child, then whatever is left of the Ray that it started.
-
-    The child is asked alone and first: a job takes its Ray down by itself, but one whose Ray goes before it aborts.
-    """
-    if child.poll() is None:
-        child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=GRACE)
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
-def _arguments(module: str, config_file: str, overrides: Sequence[str]) -> list[str]:
-    return ["-m", module, "--config", config_file, *(part for item in overrides for part in ("--set", item))]

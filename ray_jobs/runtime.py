@@ -33,8 +33,8 @@ def joins_cluster(address: str | None) -> bool:
 
 @contextlib.contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
-    """Connect to `address`, to the cluster this process was submitted to (RAY_ADDRESS), or start a local Ray on
-    loopback."""
+    """Connect to `address`, to the cluster this process was submitted to (RAY_ADDRESS), or start a local Ray, whose
+    ports Ray guards by a token."""
     import ray
 
     if ray.is_initialized():

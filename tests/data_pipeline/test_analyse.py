@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from adaface.perception.classes import CLASS_NAMES
-from data_pipeline.analyse import PartAnalyser, analyse_hash, png
+from data_pipeline.analyse import PartAnalyser, analyse_hash
+from data_pipeline.metrics import png
 from data_pipeline.plan import make_plan, part_name, read_part_plan
 from data_pipeline.schema import FEATURES
 from data_pipeline.sources import hash_images, list_images

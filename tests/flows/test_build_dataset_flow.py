@@ -109,11 +109,6 @@ def runs_of(config: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in sorted((output_of(config) / "runs").glob("*.json"))]
 
 
-def processes_of(folder: Path) -> list[str]:
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listing.splitlines() if str(folder) in line]
-
-
 def test_a_wrong_configuration_fails_at_once_with_all_problems(
     prefect_server: PrefectServer, project: Path, client: SyncPrefectClient
 ) -> None:

@@ -19,8 +19,8 @@ from data_pipeline.storage import Storage
 from flows import short_names
 from flows.build_dataset import SHARES, build_dataset, run_build, with_absolute_paths, worth_another_try
 from flows.dataset_artifacts import counts_markdown, reject_rows, report_link
+from flows.outcome import JobFailed
 from flows.progress import describe, percent
-from flows.submission import JobFailed
 from ray_jobs.config import Config
 from ray_jobs.config_file import ConfigError
 
@@ -115,7 +115,7 @@ def test_a_job_in_another_folder_gets_absolute_paths() -> None:
     config = Config.model_validate(
         {
             "data": {
-                "sources": [{"path": "."}, {"path": "s3://bucket/people"}],
+                "sources": [{"path": "photos/"}, {"path": "s3://bucket/people"}],
                 "output": "out/x",
                 "eval_identities": ["eval/*.npy"],
             },
@@ -124,8 +124,8 @@ def test_a_job_in_another_folder_gets_absolute_paths() -> None:
     )
     resolved = with_absolute_paths(config)
     here = os.getcwd()
-    assert [source.path for source in resolved.data.sources] == [here, "s3://bucket/people"]
-    assert [source.label for source in resolved.data.sources] == [source.label for source in config.data.sources]
+    assert [source.path for source in resolved.data.sources] == [f"{here}/photos", "s3://bucket/people"]
+    assert [source.name for source in resolved.data.sources] == ["photos", "people"]
     assert resolved.data.output == f"{here}/out/x"
     assert resolved.data.eval_identities == [f"{here}/eval/*.npy"]
     assert resolved.perception.pack == os.path.expanduser("~/pack")

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from flows import submission
-from flows.submission import JobFailed, run_job
+from flows.outcome import BAD_CONFIGURATION, JobFailed
+from flows.submission import run_job
 from tests.flows.conftest import RayCluster
 
 pytestmark = pytest.mark.slow
@@ -172,7 +173,7 @@ def test_a_failed_job_raises_with_its_last_lines_and_the_next_attempt_has_its_ow
 
     assert submission.attempt_id(client, probe.id) == f"{probe.id}-2"
     with pytest.raises(JobFailed) as caught:
-        probe.run(cluster.address, submission_id=f"{probe.id}-2", code=submission.BAD_CONFIGURATION)
+        probe.run(cluster.address, submission_id=f"{probe.id}-2", code=BAD_CONFIGURATION)
     assert not caught.value.worth_retrying
     assert submission.attempt_id(client, probe.id) == f"{probe.id}-3"
 
