@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -30,13 +31,14 @@ def export(out: str, destination: str) -> dict[str, int]:
         {"images", "masks", "identities"}.
 
     Raises:
-        ValueError: `out` is not a finished dataset, or `destination` exists and is not empty.
+        ValueError: `out` is not a finished dataset or is damaged, or `destination` exists and is not empty.
     """
     storage = Storage(out)
     if not storage.exists(MANIFEST):
         raise ValueError(f"{out} holds no {MANIFEST}: not a dataset, or not finished; run the build first")
+    _check_sizes(storage)
     if is_uri(destination):
-        if Storage(destination).list():
+        if not Storage(destination).is_empty():
             raise ValueError(f"{destination} is not empty; choose a new destination")
         return _write(storage, Storage(destination))
     target = Path(os.path.abspath(os.path.expanduser(destination)))
@@ -52,6 +54,14 @@ def export(out: str, destination: str) -> dict[str, int]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return counts
+
+
+def _check_sizes(storage: Storage) -> None:
+    """A truncated tar may end between two members, and would look like a shorter one that is whole."""
+    sizes = {f"shards/{shard['name']}.tar": shard["bytes"] for shard in storage.read_json(MANIFEST)["shards"]}
+    damaged = [name for name, size in sizes.items() if not storage.exists(name) or storage.size(name) != size]
+    if damaged:
+        raise ValueError(f"{', '.join(damaged)}: missing or damaged; run `adaface verify-dataset {storage.uri}`")
 
 
 def _write(storage: Storage, target: Storage) -> dict[str, int]:
@@ -89,14 +99,20 @@ def _samples(storage: Storage) -> Iterator[dict[str, Any]]:
 
 
 def _folders(storage: Storage) -> dict[str, str]:
-    """Folder of every identity: its own name, with the source before it where two sources use the same name."""
+    """Folder of every identity: its own name, with the source before it where two sources use the same name.
+
+    Images of unknown people share one folder per source. No folder is given twice.
+    """
     identities = storage.read_table("identities.parquet", columns=["identity"])["identity"].to_pylist()
-    names = Counter(identity.split("/", 1)[1] for identity in identities)
-    folders = {}
-    for identity in identities:
-        source, _, name = identity.partition("/")
-        folders[identity] = name if names[name] == 1 else f"{source}-{name}"
-    for entry in storage.read_json(MANIFEST)["sources"]:
-        # Images of unknown people share one folder per source.
-        folders.setdefault(entry["name"], entry["name"])
+    names = {identity: identity.split("/", 1)[1] for identity in identities}
+    count = Counter(names.values())
+    wanted = {identity: name for identity, name in names.items() if count[name] == 1}
+    wanted |= {identity: identity.replace("/", "-", 1) for identity in identities if identity not in wanted}
+    wanted |= {entry["name"]: entry["name"] for entry in storage.read_json(MANIFEST)["sources"]}
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for whose, name in wanted.items():
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        folders[whose] = next(folder for folder in itertools.chain([name], numbered) if folder not in taken)
+        taken.add(folders[whose])
     return folders

@@ -65,6 +65,10 @@ class Storage:
             if info.type == fs.FileType.File and not info.base_name.startswith(".tmp-")
         )
 
+    def is_empty(self) -> bool:
+        """Whether the folder holds neither files nor folders, or does not exist."""
+        return not self._fs.get_file_info(fs.FileSelector(self._root, recursive=False, allow_not_found=True))
+
     def read_bytes(self, name: str) -> bytes:
         with self._fs.open_input_file(self._at(name)) as stream:
             return stream.read()

@@ -6,7 +6,6 @@ at `address` or RAY_ADDRESS, else as a child process with a Ray of its own.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import flow_run as this_run
 
-from data_pipeline.storage import Storage, is_uri
+from data_pipeline.storage import Storage
 from flows.dataset_artifacts import publish
 from flows.outcome import JobFailed
 from flows.progress import ProgressFollower
@@ -29,7 +28,7 @@ from flows.submission import (
     run_job,
     stop_attempts,
 )
-from ray_jobs.config import Config
+from ray_jobs.config import with_absolute_paths
 from ray_jobs.config_file import ConfigError, load, resolved_yaml
 
 # Phases of the job and their rough share of its time, for the progress bar.
@@ -130,21 +129,3 @@ def stop_job(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
 
 def _job_name(flow_run_id: str) -> str:
     return f"build-dataset-{flow_run_id}"
-
-
-def with_absolute_paths(config: Config) -> Config:
-    """The same configuration for a job that runs in another folder: local paths are absolute, sources keep their names."""
-
-    def absolute(path: str) -> str:
-        return path if is_uri(path) else os.path.abspath(os.path.expanduser(path))
-
-    values = config.model_dump()
-    data, perception = values["data"], values["perception"]
-    data["output"] = absolute(data["output"])
-    data["eval_identities"] = [absolute(path) for path in data["eval_identities"]]
-    for source, given in zip(data["sources"], config.data.sources, strict=True):
-        source.update(path=absolute(given.path), name=given.label)
-    perception["pack"] = absolute(perception["pack"])
-    if perception["parser"]:
-        perception["parser"]["file"] = absolute(perception["parser"]["file"])
-    return Config.model_validate(values)

@@ -24,14 +24,14 @@ import pyarrow as pa
 
 from data_pipeline import analyse, shards, sources
 from data_pipeline.config import DataConfig
-from data_pipeline.lock import build_lock
+from data_pipeline.lock import LockedError, build_lock
 from data_pipeline.manifest import MANIFEST, build_manifest
 from data_pipeline.plan import PLAN, Plan, feature_key, make_plan
 from data_pipeline.report import write_report
 from data_pipeline.schema import METRICS, SOURCE
 from data_pipeline.select import Selection, read_features, select
 from data_pipeline.storage import Storage, is_uri
-from ray_jobs.config import Config
+from ray_jobs.config import Config, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
 from ray_jobs.preflight import Checked, check
 from ray_jobs.progress import Progress, duration
@@ -72,7 +72,7 @@ class _Build:
     def __init__(self, config: Config, checked: Checked, listing: sources.Listing, out: Storage, address: str | None):
         self.given, self.checked, self.listing, self.out, self.address = config, checked, listing, out, address
         # Workers run in other folders, perhaps on other machines: from here on local paths are absolute.
-        self.config = _absolute(config)
+        self.config = with_absolute_paths(config)
         self.data = self.config.data
         self.progress = Progress(out)
         self.stack = ExitStack()
@@ -292,23 +292,6 @@ def _made_under(table: pa.Table) -> str:
     return (table.schema.metadata or {}).get(b"select_hash", b"").decode()
 
 
-def _absolute(config: Config) -> Config:
-    """The configuration with every local path made absolute."""
-
-    def path(value: str) -> str:
-        return value if is_uri(value) else os.path.abspath(os.path.expanduser(value))
-
-    data, perception = config.data, config.perception
-    parser = perception.parser and perception.parser.model_copy(update={"file": path(perception.parser.file)})
-    named = [item.model_copy(update={"path": path(item.path), "name": item.label}) for item in data.sources]
-    return config.model_copy(
-        update={
-            "data": data.model_copy(update={"output": path(data.output), "sources": named}),
-            "perception": perception.model_copy(update={"pack": path(perception.pack), "parser": parser}),
-        }
-    )
-
-
 def _refuse_lost_output(data: DataConfig, address: str | None) -> None:
     """In a submitted job the working directory is a temporary copy that is deleted with the job, output and all."""
     if is_uri(data.output) or os.path.isabs(os.path.expanduser(data.output)):
@@ -335,6 +318,9 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run(load(options.config, options.set), address=options.address)
+    except LockedError as error:  # nothing is wrong with the input: a later try may succeed
+        log.error("%s", error)
+        return 1
     except (ConfigError, ValueError, FileNotFoundError) as error:
         log.error("%s", error)
         return 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from adaface.perception.config import PerceptionConfig
 from data_pipeline.config import DataConfig
+from data_pipeline.storage import is_uri
 
 
 class ClusterConfig(BaseModel):
@@ -37,3 +39,26 @@ class Config(BaseModel):
     def what_it_makes(self) -> dict[str, Any]:
         """The configuration without where the result goes and what machines make it: equal values, equal results."""
         return self.model_dump(mode="json", exclude={"cluster": True, "data": {"output": True}})
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same configuration for code that runs in another folder: local paths are absolute, sources keep their names."""
+
+    def absolute(path: str) -> str:
+        return path if is_uri(path) else os.path.abspath(os.path.expanduser(path))
+
+    data, perception = config.data, config.perception
+    sources = [item.model_copy(update={"path": absolute(item.path), "name": item.label}) for item in data.sources]
+    parser = perception.parser and perception.parser.model_copy(update={"file": absolute(perception.parser.file)})
+    return config.model_copy(
+        update={
+            "data": data.model_copy(
+                update={
+                    "sources": sources,
+                    "output": absolute(data.output),
+                    "eval_identities": [absolute(path) for path in data.eval_identities],
+                }
+            ),
+            "perception": perception.model_copy(update={"pack": absolute(perception.pack), "parser": parser}),
+        }
+    )

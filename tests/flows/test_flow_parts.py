@@ -17,11 +17,11 @@ from prefect.states import Failed
 
 from data_pipeline.storage import Storage
 from flows import short_names
-from flows.build_dataset import SHARES, build_dataset, run_build, with_absolute_paths, worth_another_try
+from flows.build_dataset import SHARES, build_dataset, run_build, worth_another_try
 from flows.dataset_artifacts import counts_markdown, reject_rows, report_link
 from flows.outcome import JobFailed
 from flows.progress import describe, percent
-from ray_jobs.config import Config
+from ray_jobs.config import Config, with_absolute_paths
 from ray_jobs.config_file import ConfigError
 
 DATASET: dict[str, Any] = {
