@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import tarfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -93,9 +94,12 @@ def _write(storage: Storage, target: Storage) -> dict[str, int]:
 
 def _samples(storage: Storage) -> Iterator[dict[str, Any]]:
     for shard in storage.read_json(MANIFEST)["shards"]:
-        with storage.open_input(f"shards/{shard['name']}.tar") as stream:
-            files = webdataset.tariterators.tar_file_expander([{"url": shard["name"], "stream": stream}])
-            yield from webdataset.tariterators.group_by_keys(files)
+        try:
+            with storage.open_input(f"shards/{shard['name']}.tar") as stream:
+                files = webdataset.tariterators.tar_file_expander([{"url": shard["name"], "stream": stream}])
+                yield from webdataset.tariterators.group_by_keys(files)
+        except tarfile.TarError as error:
+            raise ValueError(f"{shard['name']}.tar is damaged; run `adaface verify-dataset {storage.uri}`") from error
 
 
 def _folders(storage: Storage) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 import re
 import tarfile
@@ -20,6 +19,7 @@ from data_pipeline.storage import Storage
 log = logging.getLogger(__name__)
 _SHARD = re.compile(r"shards/(?P<split>[a-z0-9_]+)-(?P<number>\d{6})\.tar$")
 _REQUIRED = {"jpg", "json"}
+_RECORDED = ("samples", "bytes", "sha256", "parquet_sha256")  # by the marker of a shard and by the manifest alike
 
 
 def verify(out: str) -> list[str]:
@@ -34,9 +34,13 @@ def verify(out: str) -> list[str]:
     storage = Storage(out)
     if not storage.exists(MANIFEST):
         return [f"{storage.locate(MANIFEST)} is missing: not a dataset, or its build has not finished; run the build"]
-    manifest = json.loads(storage.read_bytes(MANIFEST))
-    if manifest.get("format") != FORMAT:
-        return [f"{storage.locate(MANIFEST)} has format {manifest.get('format')!r}, this version reads {FORMAT!r}"]
+    try:
+        manifest = storage.read_json(MANIFEST)
+        if manifest["format"] != FORMAT:
+            return [f"{storage.locate(MANIFEST)} has format {manifest['format']!r}, this version reads {FORMAT!r}"]
+        _ = [shard[name] for shard in manifest["shards"] for name in ("name", *_RECORDED)]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{storage.locate(MANIFEST)} is damaged ({error!r}); delete it and run the build again"]
     problems = list(_shard_names(storage, manifest))
     keys: list[str] = []
     for number, shard in enumerate(manifest["shards"]):
@@ -66,12 +70,11 @@ def _check_shard(storage: Storage, shard: dict[str, Any], keys: list[str]) -> It
         return
     try:
         stats = storage.read_json(f"{name}_stats.json")
-    except ValueError as error:
-        yield f"{name}_stats.json cannot be read ({error}); {remedy}"
+        recorded = [stats[key] for key in _RECORDED]
+    except (ValueError, KeyError, TypeError) as error:
+        yield f"{name}_stats.json is damaged ({error!r}); {remedy}"
         return
-    if {key: stats.get(key) for key in ("samples", "bytes", "sha256", "parquet_sha256")} != {
-        key: shard[key] for key in ("samples", "bytes", "sha256", "parquet_sha256")
-    }:
+    if recorded != [shard[key] for key in _RECORDED]:
         yield f"{name}_stats.json and {MANIFEST} disagree: a build was stopped in between; run the build again"
     sidecar = storage.read_bytes(f"{name}.parquet")
     listed: list[str] | None = None
@@ -106,7 +109,11 @@ def _compare_with_selection(storage: Storage, keys: list[str], broken: bool) -> 
     if not storage.exists("selection.parquet"):
         yield "selection.parquet is missing; run the build again"
         return
-    selected = set(storage.read_table("selection.parquet", columns=["key"])["key"].drop_null().to_pylist())
+    try:
+        selected = set(storage.read_table("selection.parquet", columns=["key"])["key"].drop_null().to_pylist())
+    except (OSError, pa.ArrowInvalid) as error:
+        yield f"selection.parquet is damaged ({error}); delete it and run the build again"
+        return
     twice = len(keys) - len(set(keys))
     if twice:
         yield f"{twice} sample keys are in the shards more than once"

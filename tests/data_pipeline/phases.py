@@ -70,9 +70,7 @@ class World:
         self.out.write_table("source.parquet", source)
         self.out.write_table("selection.parquet", selection.images)
         self.out.write_table("identities.parquet", selection.identities)
-        manifest = build_manifest(
-            self.out, self.data, {}, "c" * 16, {}, {}, {}, source, selection, shards, id_dim=192
-        )
+        manifest = build_manifest(self.out, self.data, {}, "c" * 16, {}, {}, {}, source, selection, shards, id_dim=192)
         self.out.write_json(MANIFEST, manifest)
         return manifest
 

@@ -134,4 +134,3 @@ def off(**data: Any) -> DataConfig:
         "min_identity_similarity": None,
     }
     return rules("original", **{**switched_off, **data})
-

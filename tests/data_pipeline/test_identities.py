@@ -231,7 +231,9 @@ def test_eval_means_of_one_vector_and_of_half_precision(tmp_path: Path, vectors:
         assert float((means @ unit(vectors[:1]).T)[0, 0]) > 0.999
 
 
-def test_eval_means_by_globs_and_from_an_object_store(tmp_path: Path, vectors: np.ndarray, s3: Callable[[], str]) -> None:
+def test_eval_means_by_globs_and_from_an_object_store(
+    tmp_path: Path, vectors: np.ndarray, s3: Callable[[], str]
+) -> None:
     for person in ("ann", "bob"):
         (tmp_path / "deep" / person).mkdir(parents=True)
         np.save(tmp_path / "deep" / person / "mean.npy", vectors[0])

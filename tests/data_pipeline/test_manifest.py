@@ -58,6 +58,11 @@ def test_equal_inputs_give_equal_bytes(made: Path, photos: Path, pack: Path, par
 
 def test_a_rule_that_rejects_all_leaves_a_valid_manifest(photos: Path, pack: Path, tmp_path: Path) -> None:
     manifest = world(photos, pack, tmp_path / "out", min_face=2000).build()
-    assert manifest["counts"]["accepted"] == manifest["counts"]["shards"] == manifest["counts"]["identities_accepted"] == 0
+    assert (
+        manifest["counts"]["accepted"]
+        == manifest["counts"]["shards"]
+        == manifest["counts"]["identities_accepted"]
+        == 0
+    )
     assert manifest["reasons"] == {"small_face": 24}
     assert manifest["shards"] == [] and manifest["licences"] == {}

@@ -17,7 +17,9 @@ from tests.tiny_world import photo
 HEAD = measures._FRONTAL
 
 
-def turned(yaw: float, pitch: float, roll: float, scale: float = 3.0, shift: tuple[float, float] = (200, 150)) -> np.ndarray:
+def turned(
+    yaw: float, pitch: float, roll: float, scale: float = 3.0, shift: tuple[float, float] = (200, 150)
+) -> np.ndarray:
     """The five points of a head that is first leant, then nodded, then turned, as a distant camera sees them."""
     y, p, r = np.radians([yaw, pitch, roll])
     # In axes x right, y down, z to the camera: the nose (0, 0, 1) goes right with yaw, up with pitch.
@@ -96,7 +98,9 @@ def test_crop_holds_a_face_that_fits() -> None:
         width, height = (int(side) for side in rng.integers(50, 400, 2))
         side = rng.uniform(5, min(width, height) - 2)
         x0, y0 = rng.uniform(0, width - side), rng.uniform(0, height - side)
-        left, top, right, bottom = measures.square_window(width, height, np.array([x0, y0, x0 + side, y0 + side]), "crop")
+        left, top, right, bottom = measures.square_window(
+            width, height, np.array([x0, y0, x0 + side, y0 + side]), "crop"
+        )
         assert left <= x0 + 0.5 and top <= y0 + 0.5 and right >= x0 + side - 0.5 and bottom >= y0 + side - 0.5
 
 

@@ -78,7 +78,9 @@ def test_the_order_of_the_source_does_not_matter(out: Storage, tmp_path: Path) -
 
 
 def test_equal_bytes_are_planned_once_and_masks_make_another_sample(out: Storage) -> None:
-    table = pa.concat_tables([source([1, 2]), source([1], folder="copy"), source([1], mask_id="m", mask_path="/m.png")])
+    table = pa.concat_tables(
+        [source([1, 2]), source([1], folder="copy"), source([1], mask_id="m", mask_path="/m.png")]
+    )
     made = plan(out, table)
     assert made.images == 3
     assert {feature_key(r["image_id"], r["mask_id"]) for r in read_part_plan(out, 0)} == {

@@ -46,7 +46,15 @@ def test_an_image_carries_every_reason_that_applies_in_the_order_of_the_list() -
         "sharpness": 0.0,
     }
     config = rules("strict", min_embedding_norm=10.0)
-    expected = ["too_small", "multi_face", "low_det_score", "low_embedding_norm", "small_face", "extreme_pose", "blurry"]
+    expected = [
+        "too_small",
+        "multi_face",
+        "low_det_score",
+        "low_embedding_norm",
+        "small_face",
+        "extreme_pose",
+        "blurry",
+    ]
     assert fired(config, **bad, n_parts=3) == [*expected, "too_few_parts"]
     assert fired(config, **bad, n_parts=19) == [*expected, "too_many_parts"]
     assert [reason for reason in REASONS if reason in expected] == expected
@@ -70,7 +78,9 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "reason", "feature", "limit", "side"), LIMITS, ids=[f"{r[0]}-{r[2]}" for r in LIMITS])
+@pytest.mark.parametrize(
+    ("rule", "reason", "feature", "limit", "side"), LIMITS, ids=[f"{r[0]}-{r[2]}" for r in LIMITS]
+)
 def test_limits_are_exact(rule: str, reason: str, feature: str, limit: float, side: int) -> None:
     config = off(**{rule: limit})
     if FEATURES.field(feature).type == pa.float32():

@@ -281,7 +281,9 @@ def test_the_shortcut_finds_what_comparing_all_finds(seed: int, limit: float, si
     photos = random_photos(seed)
     without = photos.select(off(min_identity_similarity=limit))
     clean = np.flatnonzero(without.images["accepted"].to_numpy(zero_copy_only=False))
-    vectors = np.stack([photos.features[photos.source[row]["image_id"]]["embedding"] for row in clean]).astype(np.float32)
+    vectors = np.stack([photos.features[photos.source[row]["image_id"]]["embedding"] for row in clean]).astype(
+        np.float32
+    )
     identity = np.array([int(photos.source[row]["identity"][-1]) for row in clean])
     quality = np.array([photos.features[photos.source[row]["image_id"]]["width"] * 1000.0 for row in clean])
     expected = near_duplicates_across(vectors, identity, quality, similarity)
@@ -367,7 +369,13 @@ def test_the_table_of_identities(photos: Photos) -> None:
     photos.add("ann", face(5, similarity=1.0), gender=1, age=80, det_score=0.6)
     selection = photos.select(rules())
     ann, bob = selection.identities.to_pylist()
-    assert (ann["identity"], ann["source"], ann["images"], ann["faces"], ann["accepted"]) == ("src/ann", "src", 7, 6, 5)
+    assert (ann["identity"], ann["source"], ann["images"], ann["faces"], ann["accepted"]) == (
+        "src/ann",
+        "src",
+        7,
+        6,
+        5,
+    )
     assert (ann["person_type"], ann["gender"], ann["age"]) == ("young woman", 0, 25)
     assert ann["det_score"] == pytest.approx(0.9)
     assert ann["nearest_identity"] == "src/bob" and bob["nearest_identity"] == "src/ann"
@@ -406,7 +414,9 @@ def test_the_order_of_features_does_not_matter(seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(features))
     shuffled = pa.concat_tables([features.take(order[:20]), features.take(order[20:])])
     means = np.zeros((0, DIM), np.float32)
-    first, second = (select(photos.source_table(), table, config, means) for table in (photos.feature_table(), shuffled))
+    first, second = (
+        select(photos.source_table(), table, config, means) for table in (photos.feature_table(), shuffled)
+    )
     assert first.images.equals(second.images)
     assert first.identities.equals(second.identities)
 

@@ -78,7 +78,9 @@ def test_members_name_no_time_and_no_owner(made: Path) -> None:
         endings = [sorted(m.name.partition(".")[2] for m in found if m.name.startswith(key)) for key in keys]
         assert endings == [["id.npy", "jpg", "json", "mask.png", "parts.png"]] * 8
         # Each sample in one piece, its members sorted.
-        assert [m.name for m in found] == [name for key in keys for name in sorted(m.name for m in found if key in m.name)]
+        assert [m.name for m in found] == [
+            name for key in keys for name in sorted(m.name for m in found if key in m.name)
+        ]
 
 
 def test_a_sample_is_what_the_selection_says(made: Path, photos: Path) -> None:
@@ -122,7 +124,10 @@ def test_a_sample_is_what_the_selection_says(made: Path, photos: Path) -> None:
 def test_without_masks_and_identities(pack: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", people=2, each=3)
     made = world(tmp_path / "photos", pack, tmp_path / "out")
-    made = World(made.data.model_copy(update={"sources": [made.data.sources[0].model_copy(update={"layout": "flat"})]}), made.perception)
+    made = World(
+        made.data.model_copy(update={"sources": [made.data.sources[0].model_copy(update={"layout": "flat"})]}),
+        made.perception,
+    )
     made.build()
     (tar,) = (tmp_path / "out/shards").glob("*.tar")
     for sample in samples(tar):
@@ -132,7 +137,9 @@ def test_without_masks_and_identities(pack: Path, tmp_path: Path) -> None:
         assert description["n_parts"] is None
 
 
-def test_the_same_inputs_give_the_same_bytes_anywhere(made: Path, photos: Path, pack: Path, parser: Path, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes_anywhere(
+    made: Path, photos: Path, pack: Path, parser: Path, tmp_path: Path
+) -> None:
     import shutil
 
     moved = Path(shutil.copytree(photos, tmp_path / "elsewhere" / "photos"))

@@ -95,7 +95,9 @@ def test_what_is_no_photo_is_counted_by_extension(tmp_path: Path) -> None:
 
 
 def test_every_extension_in_any_case(tmp_path: Path) -> None:
-    expected = [f"a/{n}.{e}" for n, e in enumerate(("JPG", "jpeg", "Png", "webp", "bmp", "tif", "TIFF", "gif", "avif"))]
+    expected = [
+        f"a/{n}.{e}" for n, e in enumerate(("JPG", "jpeg", "Png", "webp", "bmp", "tif", "TIFF", "gif", "avif"))
+    ]
     touch(tmp_path, *expected)
     assert names(list_images(config(tmp_path)), tmp_path) == expected
 
@@ -166,7 +168,9 @@ def test_files_and_folders_without_permission(open_folder: Path) -> None:
     def look() -> str:
         listing = list_images(config(open_folder))
         rows = hash_images(listing.images, MAX)
-        errors = [f"{os.path.basename(i.path)}:{bool(row['error'])}" for i, row in zip(listing.images, rows, strict=True)]
+        errors = [
+            f"{os.path.basename(i.path)}:{bool(row['error'])}" for i, row in zip(listing.images, rows, strict=True)
+        ]
         return f"{errors} {dict(listing.ignored)}"
 
     seen = as_ordinary_user(look)

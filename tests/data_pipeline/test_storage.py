@@ -177,3 +177,9 @@ def test_read_file_bounds_and_refuses_in_an_object_store(s3: Callable[[], str]) 
         read_file(f"{folder}/zwölf %41.jpg", 11)
     with pytest.raises(FileNotFoundError):
         read_file(f"{folder}/nothing.jpg")
+
+
+def test_emptiness_sees_folders_too(out: Storage) -> None:
+    assert out.is_empty()
+    out.write_bytes("deep/er/file", b"1")
+    assert not out.is_empty() and out.list() == []
