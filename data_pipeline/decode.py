@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -100,8 +101,12 @@ def survives(data: bytes, max_pixels: int, timeout_s: float = 60) -> str | None:
         why the file cannot be decoded safely; None when it can, or when it fails in the ordinary way, by DecodeError.
     """
     command = [sys.executable, "-c", _PROBE, str(max_pixels)]
+    # The child must find this package wherever this process found it, or no file would survive.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     try:
-        child = subprocess.run(command, input=data, capture_output=True, timeout=timeout_s, check=False)
+        child = subprocess.run(
+            command, input=data, capture_output=True, timeout=timeout_s, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         return f"decoding it does not end within {timeout_s:.0f} s"
     return None if child.returncode == 0 else f"decoding it ends the process (status {child.returncode})"

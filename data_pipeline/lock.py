@@ -122,7 +122,8 @@ def _is_mine(out: Storage, me: dict[str, object]) -> bool:
 
 
 def _renew(out: Storage, me: dict[str, object]) -> None:
-    out.write_json(LOCK, {**me, "renewed": time.time()})
+    # Whole seconds: a read asks for the size first and for the bytes then, and must not fall between two lengths.
+    out.write_json(LOCK, {**me, "renewed": int(time.time())})
 
 
 def _alive(pid: int) -> bool:

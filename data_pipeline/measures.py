@@ -115,6 +115,13 @@ def hamming(hashes: np.ndarray, other: int) -> np.ndarray:
     return np.bitwise_count(different)
 
 
+def overlap(bbox: np.ndarray, window: tuple[int, int, int, int]) -> float:
+    """Area, square px, of the part of a box (4,) that lies inside a window; both are x0, y0, x1, y1."""
+    width = min(float(bbox[2]), window[2]) - max(float(bbox[0]), window[0])
+    height = min(float(bbox[3]), window[3]) - max(float(bbox[1]), window[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
 def crop_box(pixels: np.ndarray, bbox: np.ndarray) -> np.ndarray:
     """The part of (H, W, 3) inside a box, which may reach over the edge; at least one pixel."""
     height, width = pixels.shape[:2]

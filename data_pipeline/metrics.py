@@ -26,6 +26,7 @@ def face_metrics(face: FaceResult, pixels: np.ndarray, window: tuple[int, int, i
     x0, y0, x1, y1 = window
     # Px that survive in the sample: enlarging a small picture adds none, shrinking a large one loses some.
     scale_x, scale_y = min(1.0, size / (x1 - x0)), min(1.0, size / (y1 - y0))
+    seen = measures.overlap(largest.bbox, window)
     box_width, box_height = float(largest.bbox[2] - largest.bbox[0]), float(largest.bbox[3] - largest.bbox[1])
     eyes = (largest.landmarks[1] - largest.landmarks[0]) * (scale_x, scale_y)
     yaw, pitch, roll = measures.head_pose(largest.landmarks)
@@ -37,7 +38,7 @@ def face_metrics(face: FaceResult, pixels: np.ndarray, window: tuple[int, int, i
         "bbox": largest.bbox.tolist(),
         "landmarks": largest.landmarks.ravel().tolist(),
         "second_face": face.faces[1].area / largest.area if len(face.faces) > 1 else 0.0,
-        "face_share": box_width * box_height / ((x1 - x0) * (y1 - y0)),
+        "face_share": seen / ((x1 - x0) * (y1 - y0)),
         "face_pixels": min(box_width * scale_x, box_height * scale_y),
         "inter_ocular": float(np.hypot(*eyes)),
         "yaw": yaw,

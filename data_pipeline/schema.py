@@ -47,7 +47,7 @@ FEATURES = pa.schema(
         pa.field("bbox", pa.list_(pa.float32(), 4)),  # x0, y0, x1, y1, source px
         pa.field("landmarks", pa.list_(pa.float32(), 10)),  # 5 x (x, y): eyes, nose, mouth corners, source px
         pa.field("second_face", pa.float32()),  # area of the second face / area of the first; 0: there is one
-        pa.field("face_share", pa.float32()),  # face box area / sample area, 0..1
+        pa.field("face_share", pa.float32()),  # area of the face box inside the sample / sample area, 0..1
         pa.field("face_pixels", pa.float32()),  # shorter side of the face box, in sample or source px, the less
         pa.field("inter_ocular", pa.float32()),  # distance between the eyes, same px as face_pixels
         pa.field("yaw", pa.float32()),  # degrees; 0 is frontal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from PIL import Image
 
 from adaface.perception.classes import CLASS_NAMES
+from data_pipeline import analyse
 from data_pipeline.analyse import PartAnalyser, analyse_hash
+from data_pipeline.measures import overlap
 from data_pipeline.metrics import png
 from data_pipeline.plan import make_plan, part_name, read_part_plan
 from data_pipeline.schema import FEATURES
@@ -83,7 +86,7 @@ def test_the_columns_of_one_photo(tiny: World, folder: Path) -> None:
     assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-5) and len(row["embedding"]) == 192
     assert row["embedding_norm"] > 0
     width, height = row["bbox"][2] - row["bbox"][0], row["bbox"][3] - row["bbox"][1]
-    assert row["face_share"] == pytest.approx(width * height / 128**2)
+    assert row["face_share"] == pytest.approx(overlap(row["bbox"], row["crop"]) / 128**2)
     assert row["face_pixels"] == pytest.approx(min(width, height) * 0.5), "px of the 64 px sample, the less"
     assert row["inter_ocular"] == pytest.approx((row["landmarks"][2] - row["landmarks"][0]) * 0.5)
     assert 0 < row["exposure"] < 1 and 0 <= row["clipped"] < 1 and row["sharpness"] > 0
@@ -96,6 +99,51 @@ def test_the_columns_of_one_photo(tiny: World, folder: Path) -> None:
     np.testing.assert_array_equal(mask > 0, parts > 0)
     assert row["foreground"] == pytest.approx((mask > 0).mean())
     assert [int((parts == n).sum()) for n in range(len(CLASS_NAMES))] == row["part_pixels"]
+
+
+def test_what_of_a_face_lies_outside_the_sample_is_no_share_of_it(tiny: World, folder: Path) -> None:
+    """The box of the tiny detector, (30, 30, 130, 130) here, reaches over the lower edge of a strip."""
+    photo(0, 0, size=160).crop((0, 50, 160, 110)).save(folder / "strip.png")
+    row = rows_of(tiny)["strip.png"]
+    assert row["bbox"] == pytest.approx([30, 30, 130, 130], abs=1e-3) and row["crop"] == [50, 0, 110, 60]
+    assert row["face_share"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_huge_photo_is_detected_small_and_measured_large(
+    tiny: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(0, 0, size=640).save(folder / "large.png")
+    small, large = tiny, world(folder.parent, Path(tiny.perception.pack), folder.parent.parent / "other")
+    direct = rows_of(large)["large.png"]
+    monkeypatch.setattr(analyse, "WORKING_PIXELS", 100 * 100)
+    reduced = rows_of(small)["large.png"]
+    assert (reduced["width"], reduced["crop"]) == (640, direct["crop"])
+    for name in ("bbox", "landmarks", "inter_ocular", "face_pixels", "face_share", "yaw", "exposure"):
+        assert reduced[name] == pytest.approx(direct[name], abs=0.5), name
+    assert np.dot(reduced["embedding"], direct["embedding"]) > 0.95
+
+
+def test_after_two_deaths_every_photo_is_decoded_in_a_child_first(tiny: World, folder: Path) -> None:
+    photo(0, 0).save(folder / "a.png")
+    photo(0, 1).save(folder / "b.jpg")
+    (folder / "c.jpg").write_text("no image")
+    make_plan(tiny.out, tiny.scan(), tiny.data, tiny.hash)
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            PartAnalyser._load = lambda _: None  # type: ignore[method-assign]
+            PartAnalyser.analyse = lambda *_: os._exit(9)  # type: ignore[method-assign]
+            PartAnalyser(tiny.data, tiny.perception, tiny.hash)(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not tiny.out.exists(part_name(0)) and len(tiny.out.list("cache")) == 1
+    analyser = PartAnalyser(tiny.data, tiny.perception, tiny.hash)
+    assert analyser(0)["images"] == 3 and analyser._suspicious
+    rows = tiny.out.read_table(part_name(0)).to_pylist()
+    assert sorted(row["outcome"] for row in rows) == ["analysed", "analysed", "decode_error"]
+    assert tiny.out.list("cache") == []
+    tiny.out.delete(part_name(0))
+    assert analyser(0)["images"] == 3 and not analyser._suspicious
+    assert tiny.out.read_table(part_name(0)).to_pylist() == rows
 
 
 def test_a_small_picture_gains_no_pixels(tiny: World, folder: Path) -> None:

@@ -6,13 +6,14 @@ import io
 import struct
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline.decode import DecodeError, decode, decode_image, decode_mask
+from data_pipeline.decode import DecodeError, decode, decode_image, decode_mask, survives
 from tests.tiny_world import photo
 
 MAX = 1_000_000  # pixels
@@ -220,3 +221,11 @@ def test_masks_of_one_and_eight_bits() -> None:
         decoded = decode_mask(encoded(image, "PNG"), MAX)
         assert decoded.dtype == bool
         np.testing.assert_array_equal(decoded, mask)
+
+
+def test_a_child_decodes_what_is_suspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From any working folder: a child that cannot find this package would condemn every photo."""
+    monkeypatch.chdir(tmp_path)
+    assert survives(EVERY["jpeg"], MAX) is None
+    assert survives(b"no image, which is an ordinary error", MAX) is None
+    assert "does not end within 0 s" in (survives(EVERY["jpeg"], MAX, timeout_s=0.001) or "")

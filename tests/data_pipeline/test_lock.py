@@ -118,7 +118,7 @@ def test_a_live_lock_in_an_object_store_refuses(remote: Storage, project: Path) 
 
 def test_a_lock_of_another_machine_refuses_until_it_is_stale(remote: Storage) -> None:
     put(remote, age=VOID_S - 20)
-    with pytest.raises(LockedError, match="process 1 on elsewhere.*ends by itself in (19|20) s"), build_lock(remote):
+    with pytest.raises(LockedError, match=r"process 1 on elsewhere.*ends by itself in (19|20) s"), build_lock(remote):
         pass
     put(remote, age=VOID_S + 1)
     with build_lock(remote):
@@ -149,7 +149,7 @@ def test_an_unreadable_lock_object_refuses_in_plain_words(remote: Storage, conte
 
 
 def test_of_many_who_come_at_once_one_gets_in(remote: Storage) -> None:
-    start, held, results = threading.Barrier(4), threading.Event(), []
+    start, held, results = threading.Barrier(3), threading.Event(), []
 
     def come() -> None:
         start.wait()
@@ -159,15 +159,15 @@ def test_of_many_who_come_at_once_one_gets_in(remote: Storage) -> None:
                 held.wait(10)
         except LockedError:
             results.append("refused")
-            if results.count("refused") == 3:
+            if results.count("refused") == 2:
                 held.set()
 
-    threads = [threading.Thread(target=come) for _ in range(4)]
+    threads = [threading.Thread(target=come) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(results) == ["in", "refused", "refused", "refused"]
+    assert sorted(results) == ["in", "refused", "refused"]
 
 
 def test_a_long_build_keeps_its_lock(remote: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

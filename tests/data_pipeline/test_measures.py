@@ -190,6 +190,14 @@ def test_exposure() -> None:
     assert measures.exposure(face) == pytest.approx(((255 + 0.587 * 128) / 510, 0.5))
 
 
+def test_overlap_of_a_box_and_a_window() -> None:
+    window = (10, 20, 110, 70)
+    assert measures.overlap(np.array([20.0, 30, 40, 35]), window) == 100
+    assert measures.overlap(np.array([-99.0, -99, 999, 999]), window) == 100 * 50
+    assert measures.overlap(np.array([100.0, 60, 200, 200]), window) == 10 * 10
+    assert measures.overlap(np.array([200.0, 200, 300, 300]), window) == 0
+
+
 def test_crop_box_is_never_empty_nor_outside() -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     assert measures.crop_box(pixels, np.array([10.2, 5.5, 20.1, 15.0])).shape == (10, 11, 3)

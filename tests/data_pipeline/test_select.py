@@ -453,5 +453,5 @@ def test_read_features_refuses_files_of_another_configuration(tmp_path: Any, pho
         table = photos.feature_table().replace_schema_metadata({"analyse_hash": made_under})
         out.write_table(f"features/part-{part:05d}.parquet", table)
     assert len(read_features(out, 1, "this", ["image_id"])) == 10
-    with pytest.raises(ValueError, match="part-00001.parquet is of another configuration"):
+    with pytest.raises(ValueError, match=r"part-00001\.parquet is of another configuration"):
         read_features(out, 2, "this", ["image_id"])

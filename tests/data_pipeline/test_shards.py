@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -123,12 +124,8 @@ def test_a_sample_is_what_the_selection_says(made: Path, photos: Path) -> None:
 
 def test_without_masks_and_identities(pack: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", people=2, each=3)
-    made = world(tmp_path / "photos", pack, tmp_path / "out")
-    made = World(
-        made.data.model_copy(update={"sources": [made.data.sources[0].model_copy(update={"layout": "flat"})]}),
-        made.perception,
-    )
-    made.build()
+    sources = [{"path": str(tmp_path / "photos"), "layout": "flat"}]
+    world("", pack, tmp_path / "out", sources=sources).build()
     (tar,) = (tmp_path / "out/shards").glob("*.tar")
     for sample in samples(tar):
         assert set(sample) - {"__key__", "__url__", "__local_path__"} == {"jpg", "json", "id.npy"}
@@ -140,8 +137,6 @@ def test_without_masks_and_identities(pack: Path, tmp_path: Path) -> None:
 def test_the_same_inputs_give_the_same_bytes_anywhere(
     made: Path, photos: Path, pack: Path, parser: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     moved = Path(shutil.copytree(photos, tmp_path / "elsewhere" / "photos"))
     world(moved, pack, tmp_path / "again", parser).build()
     first, second = shard_files(made), shard_files(tmp_path / "again")
