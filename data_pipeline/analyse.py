@@ -89,8 +89,8 @@ class PartAnalyser:
         with self._attempt(out, part):
             rows = list(self.analyse(read_part_plan(out, part)))
             table = pa.Table.from_pylist(rows, schema=FEATURES.with_metadata({"analyse_hash": self.hash}))
-            # Small row groups: a shard takes a few rows from each part and should not have to read the rest.
-            out.write_table(part_name(part), table, row_group_size=32)
+            # Row groups bound the memory of whoever reads a few rows of a large part.
+            out.write_table(part_name(part), table, row_group_size=256)
         return {"part": part, "images": len(rows), "began": began, "ended": time.time(), "rss_mb": peak_memory_mb()}
 
     @contextlib.contextmanager
@@ -197,6 +197,7 @@ class PartAnalyser:
         row.update(
             outcome="analysed",
             format=decoded.format,
+            mode=decoded.mode,
             width=width,
             height=height,
             crop=list(window),

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -32,7 +34,8 @@ class DecodeError(ValueError):
 @dataclass(frozen=True)
 class Decoded:
     pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright
-    format: str
+    format: str  # PIL's name
+    mode: str  # PIL's pixel mode as stored, e.g. RGB, L, CMYK
 
 
 def decode_image(data: bytes, max_pixels: int) -> Decoded:
@@ -53,9 +56,9 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
                 raise DecodeError(
                     f"{width} x {height} pixels are more than the {max_pixels:,} allowed (data.max_pixels)"
                 )
-            name = image.format or "unknown"
+            name, mode = image.format or "unknown", image.mode
             ImageOps.exif_transpose(image, in_place=True)  # without a copy of an upright image
-            return Decoded(_to_rgb(image), "JPEG" if name == "MPO" else name)
+            return Decoded(_to_rgb(image), "JPEG" if name == "MPO" else name, mode)
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
@@ -80,6 +83,22 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
 def decode(data: bytes, max_pixels: int) -> np.ndarray:
     """`decode_image`, pixels alone: (H, W, 3) uint8 RGB."""
     return decode_image(data, max_pixels).pixels
+
+
+def decode_known(data: bytes, feature: dict[str, Any], max_pixels: int) -> np.ndarray:
+    """Pixels of an image that `decode_image` has decoded before, (H, W, 3) uint8 RGB, upright.
+
+    An ordinary JPEG goes through OpenCV, which gives the same pixels faster. It would also give a picture for a damaged
+    file, which is why only bytes that are known to be whole may come here.
+
+    Args:
+        feature: the image's row of FEATURES.
+    """
+    if feature["format"] == "JPEG" and feature["mode"] == "RGB":
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if bgr is not None and bgr.shape[:2] == (feature["height"], feature["width"]):
+            return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return decode(data, max_pixels)
 
 
 def decode_mask(data: bytes, max_pixels: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -9,14 +10,15 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
 from data_pipeline import measures
 from data_pipeline.config import DataConfig
-from data_pipeline.decode import decode
+from data_pipeline.decode import decode_known
 from data_pipeline.plan import feature_key, part_name, sample_order
 from data_pipeline.schema import FEATURES, METRICS
 from data_pipeline.select import Selection
@@ -117,7 +119,7 @@ def write_shard(config: DataConfig, shard: int, digest: str) -> dict[str, int]:
             writer.write(make_sample(item, feature, description, config))
     data = tar.getbuffer()
     rows = _parquet_bytes(pa.Table.from_pylist(sidecar, schema=_sidecar_schema()))
-    out.write_bytes(f"{name}.tar", data)
+    out.write_bytes(f"{name}.tar", data, wait_for_disk=False)
     out.write_bytes(f"{name}.parquet", rows)
     out.write_json(
         f"{name}_stats.json",
@@ -142,20 +144,36 @@ def make_sample(
     if hashlib.sha256(data).hexdigest() != item["image_id"]:
         raise OSError(f"{item['path']} changed since it was analysed; run the build again")
     x0, y0, x1, y1 = feature["crop"]
-    pixels = measures.resize_antialiased(decode(data, config.max_pixels)[y0:y1, x0:x1], config.image_size)
-    jpeg = io.BytesIO()
-    Image.fromarray(pixels).save(jpeg, "JPEG", quality=JPEG_QUALITY)
-    sample: dict[str, Any] = {"__key__": item["key"], "jpg": jpeg.getvalue()}
+    pixels = decode_known(data, feature, config.max_pixels)[y0:y1, x0:x1]
+    sample: dict[str, Any] = {
+        "__key__": item["key"],
+        "jpg": jpeg(measures.resize_antialiased(pixels, config.image_size)),
+    }
     if feature["embedding"] is not None:
-        vector = io.BytesIO()
-        np.save(vector, np.asarray(feature["embedding"], np.float16), allow_pickle=False)
-        sample["id.npy"] = vector.getvalue()
+        vector = feature["embedding"].astype(np.float16)
+        sample["id.npy"] = _npy_header(len(vector)) + vector.tobytes()
     if feature["mask"] is not None:
         sample["mask.png"] = feature["mask"]
     if feature["parts"] is not None:
         sample["parts.png"] = feature["parts"]
     sample["json"] = json.dumps(description, sort_keys=True, ensure_ascii=False).encode()
     return sample
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG of JPEG_QUALITY."""
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not ok:
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {pixels.shape} and type {pixels.dtype}")
+    return data.tobytes()
+
+
+@functools.lru_cache(maxsize=4)
+def _npy_header(length: int) -> bytes:
+    """What stands before the numbers in an .npy file of a float16 vector (numpy writes it anew for every array)."""
+    whole = io.BytesIO()
+    np.save(whole, np.zeros(length, np.float16), allow_pickle=False)
+    return whole.getvalue()[: -2 * length]
 
 
 def _inputs_table(source: pa.Table, selection: Selection, parts: dict[str, int], config: DataConfig) -> pa.Table:
@@ -205,18 +223,23 @@ def _is_done(out: Storage, name: str, digest: str) -> bool:
 
 
 def _features(out: Storage, inputs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Feature rows of some samples, read part by part and row group by row group."""
+    """Feature rows of some samples by feature key, read part by part; `embedding` is a (D,) float32 array or None."""
     wanted = {feature_key(item["image_id"], item["mask_id"]) for item in inputs}
     found: dict[str, dict[str, Any]] = {}
     for part in sorted({item["part"] for item in inputs}):
         for batch in out.iterate_table(part_name(part), columns=FEATURES.names, rows=256):
-            keys = [
-                feature_key(*pair)
-                for pair in zip(*(batch[name].to_pylist() for name in ("image_id", "mask_id")), strict=True)
-            ]
+            identifiers = zip(batch["image_id"].to_pylist(), batch["mask_id"].to_pylist(), strict=True)
+            keys = [feature_key(*identifier) for identifier in identifiers]
             hits = [index for index, key in enumerate(keys) if key in wanted]
-            for row in batch.take(pa.array(hits, pa.int64())).to_pylist():
-                found[feature_key(row["image_id"], row["mask_id"])] = row
+            chosen = batch.take(pa.array(hits, pa.int64()))
+            # A Python list of 512 numbers for each image would be the slowest step of all.
+            vectors = chosen["embedding"]
+            numbers = vectors.flatten().to_numpy(zero_copy_only=False)
+            ends = np.cumsum([length or 0 for length in pc.list_value_length(vectors).to_pylist()])
+            for index, row in enumerate(chosen.drop_columns(["embedding"]).to_pylist()):
+                begin = ends[index - 1] if index else 0
+                row["embedding"] = numbers[begin : ends[index]] if vectors[index].is_valid else None
+                found[keys[hits[index]]] = row
     return found
 
 

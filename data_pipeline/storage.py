@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,11 +78,15 @@ class Storage:
         """Random-access stream, to be closed by the caller."""
         return self._fs.open_input_file(self._at(name))
 
-    def write_bytes(self, name: str, data: bytes | memoryview | pa.Buffer) -> None:
+    def write_bytes(self, name: str, data: bytes | memoryview | pa.Buffer, *, wait_for_disk: bool = True) -> None:
         """Write a file so that readers see the old content or the new, never a part.
 
         A local file gets a temporary name first and is renamed when it is on disk. An object store shows an object
         only once its upload is complete, so there the write is direct.
+
+        Args:
+            wait_for_disk: False leaves it to the operating system when the bytes reach the disk, for large files that
+                are checked by their size before they are believed.
         """
         target = self._at(name)
         if not self.is_local:
@@ -95,7 +100,8 @@ class Storage:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if wait_for_disk:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -146,10 +152,10 @@ def read_file(path: str, max_bytes: int | None = None) -> bytes:
     """
     filesystem, inner, is_local = _resolve(path)
     if is_local:
-        local = Path(inner)
-        if not local.is_file():
-            raise FileNotFoundError(f"{path} is absent or not a regular file")
-        size = local.stat().st_size
+        status = os.stat(inner)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(f"{path} is not a regular file")
+        size = status.st_size
     else:
         info = filesystem.get_file_info(inner)
         if info.type != fs.FileType.File:
@@ -158,7 +164,8 @@ def read_file(path: str, max_bytes: int | None = None) -> bytes:
     if max_bytes is not None and size > max_bytes:
         raise ValueError(f"{size:,} bytes are more than the {max_bytes:,} allowed (data.max_bytes)")
     if is_local:
-        return local.read_bytes()
+        with open(inner, "rb") as file:
+            return file.read()
     with filesystem.open_input_file(inner) as stream:
         return stream.read()
 

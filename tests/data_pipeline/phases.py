@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from adaface.perception.config import PerceptionConfig
 from data_pipeline.analyse import PartAnalyser, analyse_hash
@@ -98,3 +99,24 @@ def tree(folder: Path) -> dict[str, tuple[int, int, str]]:
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         found[path.relative_to(folder).as_posix()] = (status.st_mode, status.st_mtime_ns, content)
     return found
+
+
+class Killed(BaseException):
+    """Stands for the end of the process, where a real one would take the tests with it."""
+
+
+def kill_before_change(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """From here on the storage dies before its `step`-th change of a folder, and with every later one."""
+    remaining = [step]
+
+    def killed(action: Any) -> Any:
+        def run(*arguments: Any, **keywords: Any) -> Any:
+            if not remaining[0]:
+                raise Killed
+            remaining[0] -= 1
+            return action(*arguments, **keywords)
+
+        return run
+
+    monkeypatch.setattr(Storage, "delete", killed(Storage.delete))
+    monkeypatch.setattr(Storage, "write_bytes", killed(Storage.write_bytes))

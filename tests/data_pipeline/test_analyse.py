@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,19 @@ def test_after_two_deaths_every_photo_is_decoded_in_a_child_first(tiny: World, f
     photo(0, 1).save(folder / "b.jpg")
     (folder / "c.jpg").write_text("no image")
     make_plan(tiny.out, tiny.scan(), tiny.data, tiny.hash)
+    dies = """
+import os, sys
+from adaface.perception.config import PerceptionConfig
+from data_pipeline.analyse import PartAnalyser
+from data_pipeline.config import DataConfig
+PartAnalyser._load = lambda _: None
+PartAnalyser.analyse = lambda *_: os._exit(9)
+data, perception, digest = sys.argv[1:]
+PartAnalyser(DataConfig.model_validate_json(data), PerceptionConfig.model_validate_json(perception), digest)(0)
+"""
+    settings = [tiny.data.model_dump_json(), tiny.perception.model_dump_json(), tiny.hash]
     for _ in range(2):
-        child = os.fork()
-        if child == 0:
-            PartAnalyser._load = lambda _: None  # type: ignore[method-assign]
-            PartAnalyser.analyse = lambda *_: os._exit(9)  # type: ignore[method-assign]
-            PartAnalyser(tiny.data, tiny.perception, tiny.hash)(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        assert subprocess.run([sys.executable, "-c", dies, *settings], check=False).returncode == 9
     assert not tiny.out.exists(part_name(0)) and len(tiny.out.list("cache")) == 1
     analyser = PartAnalyser(tiny.data, tiny.perception, tiny.hash)
     assert analyser(0)["images"] == 3 and analyser._suspicious

@@ -14,6 +14,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.plan import PLAN, PLAN_HASH, Plan, feature_key, make_plan, part_name, read_part_plan, sample_order
 from data_pipeline.schema import SOURCE
 from data_pipeline.storage import Storage
+from tests.data_pipeline.phases import Killed, kill_before_change
 
 
 @pytest.fixture
@@ -150,29 +151,17 @@ def test_another_configuration_starts_anew(out: Storage) -> None:
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_a_kill_while_starting_anew_leaves_no_old_features_under_the_new_hash(tmp_path: Path, step: int) -> None:
+def test_a_kill_while_starting_anew_leaves_no_old_features_under_the_new_hash(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed before its n-th change of the folder; features of the old configuration must be gone, or the old hash."""
     out = Storage(tmp_path / "out")
     plan(out, source(range(25)))
     finish(out, 0, 1, 2)
-    child = os.fork()
-    if child == 0:
-        remaining = [step]
-
-        def killed(action: Any) -> Any:
-            def run(*arguments: Any) -> Any:
-                if not remaining[0]:
-                    os._exit(9)
-                remaining[0] -= 1
-                return action(*arguments)
-
-            return run
-
-        Storage.delete = killed(Storage.delete)  # type: ignore[method-assign]
-        Storage.write_bytes = killed(Storage.write_bytes)  # type: ignore[method-assign]
-        plan(out, source(range(25)), hash="two")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    with monkeypatch.context() as patch:
+        kill_before_change(patch, step)
+        with pytest.raises(Killed):
+            plan(out, source(range(25)), hash="two")
     left = [name for name in out.list("features") if "part-" in name]
     hash_left = out.read_json(PLAN_HASH)["analyse_hash"] if out.exists(PLAN_HASH) else None
     assert hash_left == "one" if step == 0 else hash_left is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -22,7 +21,7 @@ from data_pipeline.schema import METRICS
 from data_pipeline.select import Selection
 from data_pipeline.shards import INPUTS, ShardPlan, write_shard
 from data_pipeline.storage import Storage
-from tests.data_pipeline.phases import World, tree, world
+from tests.data_pipeline.phases import Killed, World, kill_before_change, tree, world
 from tests.tiny_world import SIDE, make_photos, photo
 
 
@@ -177,29 +176,15 @@ def test_a_truncated_shard_is_written_again(finished: World) -> None:
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_a_kill_between_writes_leaves_no_marker(finished: World, step: int) -> None:
+def test_a_kill_between_writes_leaves_no_marker(finished: World, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The four changes of the folder: the marker goes, tar, sidecar and marker come; killed before each of them."""
     out = finished.out.local_path()
     before = shard_files(out)
     digest = planned(finished).digests[0]
-    child = os.fork()
-    if child == 0:
-        remaining = [step]
-
-        def killed(action: Any) -> Any:
-            def run(*arguments: Any) -> Any:
-                if not remaining[0]:
-                    os._exit(9)
-                remaining[0] -= 1
-                return action(*arguments)
-
-            return run
-
-        Storage.delete = killed(Storage.delete)  # type: ignore[method-assign]
-        Storage.write_bytes = killed(Storage.write_bytes)  # type: ignore[method-assign]
-        write_shard(finished.data, 0, digest)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    with monkeypatch.context() as patch:
+        kill_before_change(patch, step)
+        with pytest.raises(Killed):
+            write_shard(finished.data, 0, digest)
     assert (out / "shards/train-000000_stats.json").exists() == (step == 0)
     plan = planned(finished)
     assert plan.todo == ([] if step == 0 else [0])

@@ -121,9 +121,11 @@ def test_leftovers_of_a_killed_process_are_not_listed_and_are_swept(tmp_path: Pa
     child = os.fork()
     if child == 0:
         # Killed between the temporary file and its rename: the very place where a leftover is made.
-        os.replace = lambda *_: os._exit(9)  # type: ignore[assignment]
-        out.write_bytes("sub/file", b"half")
-        os._exit(0)
+        try:
+            os.replace = lambda *_: os._exit(9)  # type: ignore[assignment]
+            out.write_bytes("sub/file", b"half")
+        finally:
+            os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert len(list((tmp_path / "sub").iterdir())) == 1
     assert out.list("sub") == []
