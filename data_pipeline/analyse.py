@@ -198,6 +198,7 @@ class PartAnalyser:
             outcome="analysed",
             format=decoded.format,
             mode=decoded.mode,
+            orientation=decoded.orientation,
             width=width,
             height=height,
             crop=list(window),

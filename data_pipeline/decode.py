@@ -19,6 +19,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
 
+_ORIENTATION = 0x0112  # EXIF tag
+
 # PIL warns about large images; here a bound decides instead. For the whole process, because changing filters around
 # each call is not safe among threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -36,6 +38,7 @@ class Decoded:
     pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright
     format: str  # PIL's name
     mode: str  # PIL's pixel mode as stored, e.g. RGB, L, CMYK
+    orientation: int  # EXIF, 1..8; 1 is upright
 
 
 def decode_image(data: bytes, max_pixels: int) -> Decoded:
@@ -57,8 +60,10 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
                     f"{width} x {height} pixels are more than the {max_pixels:,} allowed (data.max_pixels)"
                 )
             name, mode = image.format or "unknown", image.mode
+            orientation = image.getexif().get(_ORIENTATION, 1)
             ImageOps.exif_transpose(image, in_place=True)  # without a copy of an upright image
-            return Decoded(_to_rgb(image), "JPEG" if name == "MPO" else name, mode)
+            # MPO is a JPEG with further pictures behind it.
+            return Decoded(_to_rgb(image), "JPEG" if name == "MPO" else name, mode, _valid_orientation(orientation))
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
@@ -80,13 +85,17 @@ def decode_image(data: bytes, max_pixels: int) -> Decoded:
         raise DecodeError(f"damaged: {error}") from error
 
 
+def _valid_orientation(value: object) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def decode(data: bytes, max_pixels: int) -> np.ndarray:
     """`decode_image`, pixels alone: (H, W, 3) uint8 RGB."""
     return decode_image(data, max_pixels).pixels
 
 
 def decode_known(data: bytes, feature: dict[str, Any], max_pixels: int) -> np.ndarray:
-    """Pixels of an image that `decode_image` has decoded before, (H, W, 3) uint8 RGB, upright.
+    """Pixels of an image that `decode_image` has decoded before, (H, W, 3) uint8 BGR, upright.
 
     An ordinary JPEG goes through OpenCV, which gives the same pixels faster. It would also give a picture for a damaged
     file, which is why only bytes that are known to be whole may come here.
@@ -97,8 +106,8 @@ def decode_known(data: bytes, feature: dict[str, Any], max_pixels: int) -> np.nd
     if feature["format"] == "JPEG" and feature["mode"] == "RGB":
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if bgr is not None and bgr.shape[:2] == (feature["height"], feature["width"]):
-            return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return decode(data, max_pixels)
+            return bgr
+    return decode(data, max_pixels)[..., ::-1]
 
 
 def decode_mask(data: bytes, max_pixels: int) -> np.ndarray:

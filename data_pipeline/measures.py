@@ -45,7 +45,10 @@ def square_window(width: int, height: int, bbox: np.ndarray | None, resize: str)
 
 
 def resize_antialiased(pixels: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (size, size, 3) uint8: area average where the picture shrinks, cubic where it grows."""
+    """(H, W, 3) uint8, channels in any order -> (size, size, 3) uint8.
+
+    Area average where the picture shrinks, cubic where it grows.
+    """
     height, width = pixels.shape[:2]
     # First the sides that shrink: with one side growing, OpenCV's INTER_AREA is bilinear on both, and aliases.
     smaller = (min(width, size), min(height, size))

@@ -37,6 +37,7 @@ FEATURES = pa.schema(
         pa.field("error", pa.string()),  # what the decoder said
         pa.field("format", pa.string()),  # PIL's name: JPEG, PNG, WEBP, ...
         pa.field("mode", pa.string()),  # PIL's pixel mode as stored: RGB, L, CMYK, ...
+        pa.field("orientation", pa.int8()),  # EXIF, 1..8; 1: stored upright
         pa.field("width", pa.int32()),  # px, after EXIF rotation
         pa.field("height", pa.int32()),
         pa.field("crop", pa.list_(pa.int32(), 4)),  # x0, y0, x1, y1 of the part that becomes the sample, source px
