@@ -89,7 +89,7 @@ def read_part_plan(out: Storage, part: int) -> list[dict]:
 
 
 def _known_plan(out: Storage, analyse_hash: str) -> list[list[dict]]:
-    if out.exists(PLAN_HASH) and out.exists(PLAN) and out.read_json(PLAN_HASH)["analyse_hash"] == analyse_hash:
+    if out.exists(PLAN) and _hash_of_plan(out) == analyse_hash:
         parts: dict[int, list[dict]] = {}
         for row in out.read_table(PLAN).to_pylist():
             rows = parts.setdefault(row.pop("part"), [])
@@ -101,6 +101,14 @@ def _known_plan(out: Storage, analyse_hash: str) -> list[list[dict]]:
     for name in out.list("features"):
         out.delete(name)
     return []
+
+
+def _hash_of_plan(out: Storage) -> str | None:
+    """None where there is no plan, or a damaged one: then nobody knows what the feature files were made under."""
+    try:
+        return out.read_json(PLAN_HASH)["analyse_hash"] if out.exists(PLAN_HASH) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _write_plan(out: Storage, parts: list[list[dict]], analyse_hash: str) -> None:

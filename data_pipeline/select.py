@@ -43,7 +43,12 @@ def read_features(out: Storage, parts: int, analyse_hash: str, columns: Iterable
     """
     tables = []
     for part in range(parts):
-        table = out.read_table(part_name(part), columns=list(columns))
+        try:
+            table = out.read_table(part_name(part), columns=list(columns))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{out.locate(part_name(part))} cannot be read; delete it and run again: {error}"
+            ) from error
         made_under = (table.schema.metadata or {}).get(b"analyse_hash", b"").decode()
         if made_under != analyse_hash:
             raise ValueError(f"{out.locate(part_name(part))} is of another configuration; delete it and run again")

@@ -219,7 +219,10 @@ def _is_done(out: Storage, name: str, digest: str) -> bool:
     marker = f"{name}_stats.json"
     if not out.exists(marker):
         return False
-    stats = out.read_json(marker)
+    try:
+        stats = out.read_json(marker)
+    except ValueError:  # damaged: the shard is written again
+        return False
     complete = (
         out.exists(f"{name}.parquet") and out.exists(f"{name}.tar") and out.size(f"{name}.tar") == stats["bytes"]
     )

@@ -123,8 +123,7 @@ class Storage:
         return json.loads(self.read_bytes(name))
 
     def write_json(self, name: str, value: Any) -> None:
-        """Sorted keys, so that equal values give equal bytes."""
-        self.write_bytes(name, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        self.write_bytes(name, json_bytes(value))
 
     def read_table(self, name: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
         with self.open_input(name) as stream:
@@ -141,6 +140,11 @@ class Storage:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
         self.write_bytes(name, sink.getvalue())
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON with sorted keys, so that equal values give equal bytes."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_file(path: str, max_bytes: int | None = None) -> bytes:

@@ -30,7 +30,7 @@ from data_pipeline.plan import PLAN, Plan, feature_key, make_plan
 from data_pipeline.report import write_report
 from data_pipeline.schema import METRICS, SOURCE
 from data_pipeline.select import Selection, read_features, select
-from data_pipeline.storage import Storage, is_uri
+from data_pipeline.storage import Storage, is_uri, json_bytes
 from ray_jobs.config import Config, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
 from ray_jobs.preflight import Checked, check
@@ -82,7 +82,8 @@ class _Build:
         self.started = datetime.now(UTC)
 
     def run(self) -> dict[str, Any]:
-        self.out.sweep("")
+        for folder in ("", "cache", "report", "runs"):
+            self.out.sweep(folder)
         self.out.write_bytes("config.yaml", resolved_yaml(self.given).encode())
         try:
             with self.stack:
@@ -122,7 +123,7 @@ class _Build:
             shard_plan,
             lengths[0] if lengths else None,
         )
-        changed = not self.out.exists(MANIFEST) or self.out.read_json(MANIFEST) != manifest
+        changed = not self.out.exists(MANIFEST) or self.out.read_bytes(MANIFEST) != json_bytes(manifest)
         self.out.write_json(MANIFEST, manifest)
         if any(self.work.values()) or changed or not self.out.exists("report/index.html"):
             # The page shows the timings of the runs, so this run's must be on record before; without those of the
@@ -150,8 +151,9 @@ class _Build:
         """Hash the files that are new or changed since the last run, and write source.parquet."""
         images = self.listing.images
         known: dict[str, dict[str, Any]] = {}
-        if self.out.exists(SCAN_CACHE):
-            known = {row["stamp"]: row for row in self.out.read_table(SCAN_CACHE).to_pylist()}
+        cached = _read_or_none(self.out, SCAN_CACHE)
+        if cached is not None:
+            known = {row["stamp"]: row for row in cached.to_pylist()}
         # Files that could not be read last time are always tried again.
         todo = [image for image in images if known.get(image.stamp, {"error": True})["error"]]
         self.progress.start("scan", len(todo), message=f"{len(images):,} images found, {len(todo):,} new or changed")
@@ -177,7 +179,8 @@ class _Build:
             self.out.write_table(SCAN_CACHE, pa.Table.from_pylist(rows, schema=sources.HASHES))
         self.work["scanned"] = len(todo)
         table = sources.source_table(images, known)
-        if not self.out.exists("source.parquet") or not self.out.read_table("source.parquet").equals(table):
+        written = _read_or_none(self.out, "source.parquet")
+        if written is None or not written.equals(table):
             self.out.write_table("source.parquet", table)
         return table
 
@@ -215,8 +218,8 @@ class _Build:
 
     def _select(self, source: pa.Table, plan: Plan, select_hash: str) -> Selection:
         names = ("selection.parquet", "identities.parquet")
-        if all(self.out.exists(name) for name in names):
-            images, identities = (self.out.read_table(name) for name in names)
+        images, identities = (_read_or_none(self.out, name) for name in names)
+        if images is not None and identities is not None:
             if _made_under(images) == _made_under(identities) == select_hash:
                 self.progress.start("select", 0, message="nothing changed")
                 return Selection(images, identities)
@@ -286,6 +289,17 @@ class _AnalyseActor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return dict(self.analyse(int(row["part"])))
+
+
+def _read_or_none(out: Storage, name: str) -> pa.Table | None:
+    """A table of an earlier run; None when it is not there, or damaged, which is the same as not there: it is made again."""
+    if not out.exists(name):
+        return None
+    try:
+        return out.read_table(name)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        log.warning("%s cannot be read and is made again: %s", out.locate(name), error)
+        return None
 
 
 def _made_under(table: pa.Table) -> str:

@@ -16,6 +16,8 @@ import pytest
 import webdataset
 from PIL import Image
 
+from data_pipeline import jpeg
+from data_pipeline.decode import decode
 from data_pipeline.measures import resize_antialiased
 from data_pipeline.schema import METRICS
 from data_pipeline.select import Selection
@@ -68,6 +70,26 @@ def test_a_shard_is_a_tar_a_sidecar_and_a_marker(made: Path) -> None:
         assert stats["identities"] == len(
             set(out.read_table(f"shards/train-{number:06d}.parquet")["identity"].to_pylist())
         )
+
+
+def test_a_photo_that_is_a_sample_already_is_not_encoded_again(pack: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos" / "person"
+    folder.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x010E] = "SECRET PLACE"
+    photo(0, 0, size=SIDE).save(folder / "fits.jpg", quality=80, exif=exif)
+    exif[0x0112] = 6
+    photo(0, 1, size=SIDE).save(folder / "lies.jpg", quality=80, exif=exif)
+    photo(0, 2, size=SIDE).convert("L").save(folder / "grey.jpg", quality=80)
+    photo(0, 3, size=SIDE).save(folder / "other.png")
+    made = world(tmp_path / "photos", pack, tmp_path / "out")
+    assert made.build()["counts"]["accepted"] == 4
+    written = {json.loads(s["json"])["file"]: s["jpg"] for s in samples(tmp_path / "out/shards/train-000000.tar")}
+    assert written["person/fits.jpg"] == jpeg.without_metadata((folder / "fits.jpg").read_bytes())
+    for name in ("lies.jpg", "grey.jpg", "other.png"):
+        bgr = decode((folder / name).read_bytes(), 10**6)[..., ::-1]
+        assert written[f"person/{name}"] == jpeg.encode(np.ascontiguousarray(bgr)), name
+    assert not any(b"SECRET" in data for data in written.values())
 
 
 def test_members_name_no_time_and_no_owner(made: Path) -> None:

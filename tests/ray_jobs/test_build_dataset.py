@@ -173,6 +173,24 @@ def test_bad_input_is_refused_whole_before_anything_is_written(config: MakeConfi
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "selection.parquet",
+        "dataset.json",
+        "cache/scan.parquet",
+        "shards/train-000001_stats.json",
+        "features/plan.json",
+    ],
+)
+def test_a_damaged_file_of_an_earlier_run_is_made_again(
+    build: Build, config: MakeConfig, made: Path, out: Path, name: str
+) -> None:
+    (out / name).write_bytes(b"\x00 damaged")
+    build(config())
+    assert content(out) == content(made)
+
+
 def test_an_evaluation_identity_is_kept_out(build: Build, config: MakeConfig, out: Path, tmp_path: Path) -> None:
     table = pq.read_table(out / "identities.parquet")
     pq.write_table(table.slice(2, 1), tmp_path / "eval.parquet")
