@@ -219,10 +219,13 @@ class _Build:
     def _select(self, source: pa.Table, plan: Plan, select_hash: str) -> Selection:
         names = ("selection.parquet", "identities.parquet")
         images, identities = (_read_or_none(self.out, name) for name in names)
-        if images is not None and identities is not None:
-            if _made_under(images) == _made_under(identities) == select_hash:
-                self.progress.start("select", 0, message="nothing changed")
-                return Selection(images, identities)
+        if (
+            images is not None
+            and identities is not None
+            and _made_under(images) == _made_under(identities) == select_hash
+        ):
+            self.progress.start("select", 0, message="nothing changed")
+            return Selection(images, identities)
         self.progress.start("select", len(source))
         features = read_features(self.out, plan.parts, self.analyse_hash, [*METRICS, "embedding"])
         selection = select(source, features, self.data, self.checked.eval_means)

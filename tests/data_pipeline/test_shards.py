@@ -82,7 +82,7 @@ def test_a_photo_that_is_a_sample_already_is_not_encoded_again(pack: Path, tmp_p
     photo(0, 1, size=SIDE).save(folder / "lies.jpg", quality=80, exif=exif)
     photo(0, 2, size=SIDE).convert("L").save(folder / "grey.jpg", quality=80)
     photo(0, 3, size=SIDE).save(folder / "other.png")
-    made = world(tmp_path / "photos", pack, tmp_path / "out")
+    made = world(tmp_path / "photos", pack, tmp_path / "out", min_identity_similarity=None)
     assert made.build()["counts"]["accepted"] == 4
     written = {json.loads(s["json"])["file"]: s["jpg"] for s in samples(tmp_path / "out/shards/train-000000.tar")}
     assert written["person/fits.jpg"] == jpeg.without_metadata((folder / "fits.jpg").read_bytes())
