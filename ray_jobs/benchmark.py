@@ -39,12 +39,16 @@ Result = TypeVar("Result")
 
 def jitter(config: Config, folder: Path, count: int, side: int) -> None:
     """Make `count` photos of `side` px from those of the configuration: cut, brightness, contrast and noise differ."""
-    originals = [image for image in list_images(config.data).images if image.identity]
+    originals = []
+    for image in list_images(config.data).images:
+        if image.identity:
+            with Image.open(io.BytesIO(read_file(image.path))) as opened:
+                # A little larger than needed, so that a cut still has all its pixels.
+                photo = opened.convert("RGB").resize((round(side * 1.15),) * 2, Image.Resampling.LANCZOS)
+            originals.append((str(image.identity).replace("/", "-"), photo))
     rng = np.random.default_rng(0)
     for number in range(count):
-        original = originals[number % len(originals)]
-        with Image.open(io.BytesIO(read_file(original.path))) as opened:
-            photo = opened.convert("RGB")
+        identity, photo = originals[number % len(originals)]
         left, top, right, bottom = (float(margin) for margin in rng.uniform(0, 0.06, 4))
         box = (photo.width * left, photo.height * top, photo.width * (1 - right), photo.height * (1 - bottom))
         photo = photo.resize((side, side), Image.Resampling.LANCZOS, box=box)
@@ -52,7 +56,7 @@ def jitter(config: Config, folder: Path, count: int, side: int) -> None:
             rng.uniform(0.85, 1.15)
         )
         noisy = np.asarray(photo, np.float32) + rng.normal(0, 3, (side, side, 1)).astype(np.float32)
-        target = folder / str(original.identity).replace("/", "-") / f"{number:06d}.jpg"
+        target = folder / identity / f"{number:06d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(target, quality=90)
 
