@@ -71,7 +71,7 @@ demo: venv  ## build a dataset from the photos in FACES into OUT (default out/de
 test: venv  ## the tests
 	$(PY) -m pytest $(ARGS)
 
-test-slow: venv  ## the tests that start servers or take longer
+test-slow: venv  ## the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
 
 lint: venv  ## ruff and mypy

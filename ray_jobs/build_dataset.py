@@ -33,7 +33,7 @@ from data_pipeline.select import Selection, read_features, select
 from data_pipeline.storage import Storage, is_uri, json_bytes
 from ray_jobs.config import Config, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
-from ray_jobs.preflight import Checked, check
+from ray_jobs.preflight import Checked, check_and_list
 from ray_jobs.progress import Progress, duration
 from ray_jobs.runtime import joins_cluster, log_to_stdout, ray_session, run_actors, run_tasks
 
@@ -59,8 +59,7 @@ def run(config: Config, *, address: str | None = None) -> dict[str, Any]:
         ValueError: bad input, before anything expensive starts; nothing is changed then.
     """
     _refuse_lost_output(config.data, address)
-    checked = check(config)
-    listing = sources.list_images(config.data)
+    checked, listing = check_and_list(config)
     out = Storage(config.data.output)
     with build_lock(out):
         return _Build(config, checked, listing, out, address).run()
@@ -109,7 +108,6 @@ class _Build:
         select_hash = self._select_hash(source)
         selection = self._timed("select", lambda: self._select(source, plan, select_hash))
         shard_plan = self._timed("shard", lambda: self._shard(source, selection))
-        lengths = [len(mean) for mean in selection.identities["mean_embedding"].slice(0, 1).to_pylist() if mean]
         manifest = build_manifest(
             self.out,
             self.data,
@@ -121,7 +119,7 @@ class _Build:
             source,
             selection,
             shard_plan,
-            lengths[0] if lengths else None,
+            self.checked.id_dim or _length_of_means(selection),
         )
         changed = not self.out.exists(MANIFEST) or self.out.read_bytes(MANIFEST) != json_bytes(manifest)
         self.out.write_json(MANIFEST, manifest)
@@ -303,6 +301,11 @@ def _read_or_none(out: Storage, name: str) -> pa.Table | None:
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         log.warning("%s cannot be read and is made again: %s", out.locate(name), error)
         return None
+
+
+def _length_of_means(selection: Selection) -> int | None:
+    means = selection.identities["mean_embedding"].drop_null()
+    return len(means[0]) if len(means) else None
 
 
 def _made_under(table: pa.Table) -> str:

@@ -12,6 +12,7 @@ from adaface.perception.classes import CLASS_NAMES
 from adaface.perception.config import OnnxParserConfig
 from adaface.perception.pack import embedding_length, resolve_pack, sha256
 from data_pipeline.identities import load_eval_means
+from data_pipeline.sources import Listing, list_images
 from ray_jobs.config import Config
 
 
@@ -19,6 +20,7 @@ from ray_jobs.config import Config
 class Checked:
     models: dict[str, dict[str, str]]  # role -> {"file": name, "sha256"}
     eval_means: np.ndarray  # (E, D) float32, unit norm
+    id_dim: int | None  # length of the embeddings, where the recogniser's file declares it
 
     @property
     def model_hashes(self) -> dict[str, str]:
@@ -26,7 +28,7 @@ class Checked:
 
 
 def check(config: Config) -> Checked:
-    """Everything about a configuration that can be checked in seconds.
+    """Everything about a configuration that can be checked in seconds, without listing the sources.
 
     Raises:
         ValueError: with every problem found.
@@ -59,7 +61,28 @@ def check(config: Config) -> Checked:
     if problems:
         raise ValueError("\n".join(problems))
     models = {role: {"file": path.name, "sha256": sha256(path)} for role, path in sorted(files.items())}
-    return Checked(models, means)
+    return Checked(models, means, id_dim)
+
+
+def check_and_list(config: Config) -> tuple[Checked, Listing]:
+    """`check`, and the list of all images.
+
+    Raises:
+        ValueError: with the problems of both.
+    """
+    problems: list[str] = []
+    checked, listing = None, None
+    try:
+        checked = check(config)
+    except ValueError as error:
+        problems.append(str(error))
+    try:
+        listing = list_images(config.data)
+    except ValueError as error:
+        problems.append(str(error))
+    if checked is None or listing is None:
+        raise ValueError("\n".join(problems))
+    return checked, listing
 
 
 def _impossible_rules(config: Config) -> list[str]:

@@ -21,8 +21,6 @@ from prefect.client.schemas.objects import FlowRun
 from flows import submission
 from tests.flows.conftest import PrefectServer, RayCluster
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:

@@ -20,8 +20,6 @@ from flows.outcome import BAD_CONFIGURATION, JobFailed
 from flows.submission import run_job
 from tests.flows.conftest import RayCluster
 
-pytestmark = pytest.mark.slow
-
 # A job as the contract has it, without any work: it says what it was given and does as it is told.
 JOB = """
 import argparse, os, sys, time

@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from data_pipeline.config import SourceConfig
 from data_pipeline.pairs import export
 from data_pipeline.verify import verify
+from ray_jobs.build_dataset import run
 from ray_jobs.config import Config
-from ray_jobs.preflight import check
 from tests.ray_jobs.conftest import content, tree
 from tests.tiny_world import make_pack, photo
 
@@ -166,9 +167,12 @@ def test_bad_input_is_refused_whole_before_anything_is_written(config: MakeConfi
             "data": good.data.model_copy(update={"min_parts": 12, "eval_identities": [str(tmp_path / "no*.npy")]}),
         }
     )
+    bad = bad.model_copy(
+        update={"data": bad.data.model_copy(update={"sources": [SourceConfig(path=str(tmp_path / "no-photos"))]})}
+    )
     with pytest.raises(ValueError) as error:
-        check(bad)
-    for part in ("nowhere", "gone.onnx", "min_parts is 12", "no*.npy"):
+        run(bad)
+    for part in ("nowhere", "gone.onnx", "min_parts is 12", "no*.npy", "no-photos"):
         assert part in str(error.value)
     assert not (tmp_path / "out").exists()
 
