@@ -69,10 +69,11 @@ def near_duplicates_across(
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(embeddings), block):
         for other in range(start, len(embeddings), block):
-            cosine = embeddings[start : start + block] @ embeddings[other : other + block].T
-            for a, b in np.argwhere(cosine >= min_similarity) + (start, other):
-                if a < b and not (identity[a] == identity[b] and identity[a] >= 0):
-                    pairs.append((int(a), int(b)))
+            ours, theirs = identity[start : start + block, None], identity[None, other : other + block]
+            close = embeddings[start : start + block] @ embeddings[other : other + block].T >= min_similarity
+            # Masked before anything is listed: the photos of one person can be alike in millions of pairs.
+            close &= (ours != theirs) | (ours < 0)
+            pairs += [(int(a), int(b)) for a, b in np.argwhere(close) + (start, other) if a < b]
     copy_of = np.full(len(embeddings), -1, dtype=np.int64)
     # Better pictures first, so that what a copy points to is itself kept.
     for a, b in sorted(pairs, key=lambda pair: (min(rank[pair[0]], rank[pair[1]]), max(rank[pair[0]], rank[pair[1]]))):

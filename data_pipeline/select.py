@@ -28,6 +28,23 @@ from data_pipeline.rules import image_reasons
 from data_pipeline.schema import IDENTITIES, SELECTION
 from data_pipeline.storage import Storage
 
+# What the rules look at, of FEATURES.
+COLUMNS = [
+    *(
+        "image_id",
+        "mask_id",
+        "outcome",
+        "width",
+        "height",
+        "phash",
+        "n_faces",
+        "det_score",
+        "second_face",
+        "face_pixels",
+    ),
+    *("yaw", "pitch", "roll", "sharpness", "gender", "age", "embedding_norm", "embedding", "n_parts"),
+]
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -61,7 +78,7 @@ def select(source: pa.Table, features: pa.Table, config: DataConfig, eval_means:
 
     Args:
         source: N rows of SOURCE.
-        features: rows of FEATURES (METRICS and `embedding`), at least one for every row of `source`, in any order.
+        features: rows of FEATURES (COLUMNS suffice), at least one for every row of `source`, in any order.
         config: the rules.
         eval_means: (E, D) float32, unit norm, identities that must not be in the data; E may be 0.
     """
@@ -75,7 +92,8 @@ class _Selector:
         self.config = config
         self.eval_means = eval_means
         self.source = source
-        self.features = _align(source, features)
+        order = _rows_of(source, features)
+        self.features = features.drop_columns(["embedding"]).take(pa.array(order)).combine_chunks()
         self.reasons = {name: np.zeros(len(source), dtype=bool) for name in REASONS}
         self.copy_of = np.full(len(source), -1, dtype=np.int64)
 
@@ -85,8 +103,10 @@ class _Selector:
         self.identity = np.array([number.get(name, -1) for name in names], dtype=np.int64)
         self.rows_of = _group(self.identity, len(self.identities))
 
-        self.has_face = self.features["embedding"].is_valid().to_numpy(zero_copy_only=False)
-        self.embedding = _embeddings(self.features["embedding"])  # (faces, D)
+        valid = features["embedding"].is_valid().to_numpy(zero_copy_only=False)
+        self.has_face = valid[order]
+        # The largest table by far: in 32 bits and in one copy besides that of `features`.
+        self.embedding = _embeddings(features["embedding"])[(np.cumsum(valid) - 1)[order[self.has_face]]]  # (faces, D)
         self.face_row = np.full(len(source), -1, dtype=np.int64)  # row -> row of `embedding`
         self.face_row[self.has_face] = np.arange(int(self.has_face.sum()))
 
@@ -110,6 +130,9 @@ class _Selector:
         self._reject_leaks()
         self._reject_not_faces()
         self._reject_merged()
+        # Once before, so that what is kept of a group of copies does not vanish with its small identity, and once after,
+        # because identities may shrink.
+        self._reject_small_identities()
         self._reject_duplicates()
         self._reject_small_identities()
         return Selection(self._selection_table(), self._identity_table())
@@ -307,12 +330,12 @@ class _Selector:
         return pa.Table.from_pylist(rows_out, schema=IDENTITIES)
 
 
-def _align(source: pa.Table, features: pa.Table) -> pa.Table:
-    """Rows of `features` in the order of `source`, repeated where the same bytes were found twice."""
+def _rows_of(source: pa.Table, features: pa.Table) -> np.ndarray:
+    """For every row of `source` its row of `features`; the same one where the same bytes were found twice."""
     keys = map(feature_key, features["image_id"].to_pylist(), features["mask_id"].to_pylist())
     row_of = {key: row for row, key in enumerate(keys)}
     wanted = map(feature_key, source["image_id"].to_pylist(), source["mask_id"].to_pylist())
-    return features.take(pa.array([row_of[key] for key in wanted], pa.int64())).combine_chunks()
+    return np.array([row_of[key] for key in wanted], dtype=np.int64)
 
 
 def _group(codes: np.ndarray, groups: int) -> list[np.ndarray]:
@@ -324,11 +347,11 @@ def _group(codes: np.ndarray, groups: int) -> list[np.ndarray]:
 
 def _embeddings(column: pa.ChunkedArray) -> np.ndarray:
     """The non-null rows of a list column as (faces, D) float32."""
-    valid = column.drop_null().combine_chunks()
-    if isinstance(valid, pa.ChunkedArray):
-        valid = pa.concat_arrays(valid.chunks) if valid.num_chunks else pa.array([], column.type)
-    flat = valid.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    return flat.reshape(len(valid), -1) if len(valid) else np.zeros((0, 1), np.float32)
+    faces = len(column) - column.null_count
+    if not faces:
+        return np.zeros((0, 1), np.float32)
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(flat).astype(np.float32, copy=False).reshape(faces, -1)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

@@ -162,6 +162,10 @@ def compare(config: Config, folder: Path, count: int, side: int, repeats: int, s
     for _ in range(repeats):
         if not shard_only:
             record("analyse, plain loop", len(paths) / in_fresh_process(plain_analyse, config, paths))
+            # What two cores of this machine give at all: they may share caches, or be two threads of one core.
+            with multiprocessing.get_context("spawn").Pool(2) as pool:
+                seconds = pool.starmap(plain_analyse, [(config, paths[0::2]), (config, paths[1::2])], chunksize=1)
+            record("analyse, two plain loops at once", len(paths) / max(seconds))
             for workers in (1, 2):
                 record(f"analyse, {workers} worker(s)", _analyse_rate(config, workers, digest))
         record(
@@ -169,9 +173,12 @@ def compare(config: Config, folder: Path, count: int, side: int, repeats: int, s
         )
         record("shard, ours", len(chosen) / in_fresh_process(our_shards, config))
     if not shard_only:
-        plain, one, two = (best[f"analyse, {kind}"] for kind in ("plain loop", "1 worker(s)", "2 worker(s)"))
+        kinds = ("plain loop", "1 worker(s)", "2 worker(s)", "two plain loops at once")
+        plain, one, two, ceiling = (best[f"analyse, {kind}"] for kind in kinds)
         print(f"analyse, one worker / plain loop: {one / plain:.3f}")
         print(f"analyse, two workers / one worker: {two / one:.3f}")
+        print(f"analyse, two plain loops at once / one: {ceiling / plain:.3f}")
+        print(f"analyse, two workers / two plain loops at once: {two / ceiling:.3f}")
     print(f"shard / plain loop: {best['shard, ours'] / best['shard, plain loop']:.3f}")
 
 

@@ -28,8 +28,8 @@ from data_pipeline.lock import LockedError, build_lock
 from data_pipeline.manifest import MANIFEST, build_manifest
 from data_pipeline.plan import PLAN, Plan, feature_key, make_plan
 from data_pipeline.report import write_report
-from data_pipeline.schema import METRICS, SOURCE
-from data_pipeline.select import Selection, read_features, select
+from data_pipeline.schema import SOURCE
+from data_pipeline.select import COLUMNS, Selection, read_features, select
 from data_pipeline.storage import Storage, is_uri, json_bytes
 from ray_jobs.config import Config, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
@@ -77,6 +77,7 @@ class _Build:
         self.stack = ExitStack()
         self.workers = 0
         self.seconds: dict[str, float] = {}
+        self.peak_mb: dict[str, int] = {}  # most memory the driver had held by the end of each phase
         self.work = {"scanned": 0, "analysed": 0, "selected": 0, "sharded": 0}
         self.started = datetime.now(UTC)
 
@@ -138,6 +139,7 @@ class _Build:
             return action()
         finally:
             self.seconds[phase] = round(time.monotonic() - began, 3)
+            self.peak_mb[phase] = round(analyse.peak_memory_mb())
 
     def _ray(self) -> None:
         """Start or join Ray at the first phase that has work; a run without work needs none."""
@@ -177,6 +179,7 @@ class _Build:
             self.out.write_table(SCAN_CACHE, pa.Table.from_pylist(rows, schema=sources.HASHES))
         self.work["scanned"] = len(todo)
         table = sources.source_table(images, known)
+        images.clear()  # from here on the table is the list
         written = _read_or_none(self.out, "source.parquet")
         if written is None or not written.equals(table):
             self.out.write_table("source.parquet", table)
@@ -225,7 +228,7 @@ class _Build:
             self.progress.start("select", 0, message="nothing changed")
             return Selection(images, identities)
         self.progress.start("select", len(source))
-        features = read_features(self.out, plan.parts, self.analyse_hash, [*METRICS, "embedding"])
+        features = read_features(self.out, plan.parts, self.analyse_hash, COLUMNS)
         selection = select(source, features, self.data, self.checked.eval_means)
         for name, table in zip(names, (selection.images, selection.identities), strict=True):
             self.out.write_table(name, table.replace_schema_metadata({"select_hash": select_hash}))
@@ -275,6 +278,7 @@ class _Build:
                 "started": self.started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": self.seconds,
+                "driver_peak_mb": self.peak_mb,
                 "work": self.work,
                 "workers": self.workers,
                 "versions": {"python": sys.version.split()[0], "ray": ray.__version__, "numpy": np.__version__},
