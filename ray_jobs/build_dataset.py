@@ -59,7 +59,7 @@ def run(config: Config, *, address: str | None = None) -> dict[str, Any]:
         ValueError: bad input, before anything expensive starts; nothing is changed then.
     """
     _refuse_lost_output(config.data, address)
-    checked, listing = check_and_list(config)
+    checked, listing = check_and_list(config, here=not joins_cluster(address))
     out = Storage(config.data.output)
     with build_lock(out):
         return _Build(config, checked, listing, out, address).run()

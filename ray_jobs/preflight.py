@@ -10,6 +10,7 @@ import numpy as np
 
 from adaface.perception.classes import CLASS_NAMES
 from adaface.perception.config import OnnxParserConfig
+from adaface.perception.onnx_session import providers
 from adaface.perception.pack import embedding_length, resolve_pack, sha256
 from data_pipeline.identities import load_eval_means
 from data_pipeline.sources import Listing, list_images
@@ -64,14 +65,22 @@ def check(config: Config) -> Checked:
     return Checked(models, means, id_dim)
 
 
-def check_and_list(config: Config) -> tuple[Checked, Listing]:
+def check_and_list(config: Config, *, here: bool) -> tuple[Checked, Listing]:
     """`check`, and the list of all images.
+
+    Args:
+        here: the networks will run on this machine, so that its devices can be checked; a cluster's cannot from here.
 
     Raises:
         ValueError: with the problems of both.
     """
     problems: list[str] = []
     checked, listing = None, None
+    try:
+        if here:
+            providers(config.perception.device)
+    except ValueError as error:
+        problems.append(str(error))
     try:
         checked = check(config)
     except ValueError as error:
@@ -80,7 +89,7 @@ def check_and_list(config: Config) -> tuple[Checked, Listing]:
         listing = list_images(config.data)
     except ValueError as error:
         problems.append(str(error))
-    if checked is None or listing is None:
+    if problems or checked is None or listing is None:
         raise ValueError("\n".join(problems))
     return checked, listing
 

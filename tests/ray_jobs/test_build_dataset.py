@@ -195,6 +195,20 @@ def test_a_damaged_file_of_an_earlier_run_is_made_again(
     assert content(out) == content(made)
 
 
+def test_a_missing_gpu_is_refused_before_anything_is_written(
+    config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime offers CUDA here")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    good = config()
+    with pytest.raises(ValueError, match="install onnxruntime-gpu"):
+        run(good.model_copy(update={"perception": good.perception.model_copy(update={"device": "cuda"})}))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_evaluation_identity_is_kept_out(build: Build, config: MakeConfig, out: Path, tmp_path: Path) -> None:
     table = pq.read_table(out / "identities.parquet")
     pq.write_table(table.slice(2, 1), tmp_path / "eval.parquet")
