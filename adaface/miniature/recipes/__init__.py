@@ -1,0 +1,1 @@
+"""How each of the tiny models is trained: data, loss, measures, export."""

@@ -1,0 +1,96 @@
+"""Stable Diffusion on captioned portraits, with its text encoder trained along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from adaface.miniature.captions import caption
+from adaface.miniature.clip import text_encoder_of, tokenize
+from adaface.miniature.diffusion import (
+    attend_plainly,
+    build_unet,
+    draw_timesteps,
+    loss_weights,
+    noise_scheduler,
+    sampler,
+)
+from adaface.miniature.latents import latents_of
+from adaface.miniature.portraits import person_at, plain_portraits, scene_at, scene_portraits
+from adaface.miniature.training import Schedule, Task, autocast
+
+_PLAIN_SHARE = 0.35
+_NO_CAPTION = 0.10  # for classifier-free guidance (Ho and Salimans 2022)
+
+
+class StableDiffusionTask(Task):
+    name = "sd"
+    schedule = Schedule(steps=12000, batch=64, lr=1.0e-3, warmup=300, ema=0.9993)
+
+    def __init__(self, data: Path, weights: Path, device: torch.device):
+        self.device, self.weights = device, weights
+        clip = CLIPModel.from_pretrained(weights / "clip", torch_dtype=torch.float32)
+        self.tokenizer = CLIPTokenizer.from_pretrained(weights / "clip")
+        self.text = text_encoder_of(clip).to(device)
+        self.text.config._attn_implementation = "eager"
+        self.unet = build_unet().to(device)
+        attend_plainly(self.unet)
+        self.modules = {"unet": self.unet, "text": self.text}
+        self.sets = [plain_portraits(data), scene_portraits(data)]
+        self.latents = [latents_of(data, weights, name) for name in ("portraits-plain", "portraits-scenes")]
+        self.scheduler = noise_scheduler()
+        self.weight = loss_weights(self.scheduler)
+
+    def lr_scale(self, module: str) -> float:
+        return 0.4 if module == "text" else 1.0
+
+    def loss(
+        self, batch: int, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        plain = round(batch * _PLAIN_SHARE)
+        latents, captions = [], []
+        for index, count in enumerate((plain, batch - plain)):
+            pictures, rows = self.sets[index], rng.integers(len(self.latents[index]), size=count)
+            latents.append(self.latents[index][rows])
+            captions += [caption(person_at(pictures, int(row)), scene_at(pictures, int(row)), rng) for row in rows]
+        captions = ["" if rng.random() < _NO_CAPTION else text for text in captions]
+        clean = torch.from_numpy(np.concatenate(latents)).float()
+        with autocast(self.device):
+            states = self.text(tokenize(self.tokenizer, captions).to(self.device)).last_hidden_state
+        return self.denoising_loss(clean, states, generator)
+
+    def denoising_loss(
+        self, clean: Tensor, states: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Weighted error of the predicted noise; `clean` (B, 4, 16, 16) on the CPU, `states` (B, 77, D)."""
+        t, noise = draw_timesteps(len(clean), generator), torch.randn(clean.shape, generator=generator)
+        noisy = self.scheduler.add_noise(clean, noise, t).to(self.device)
+        with autocast(self.device):
+            predicted = self.unet(noisy, t.to(self.device), states).sample.float()
+        error = (predicted - noise.to(self.device)).square().mean((1, 2, 3))
+        return (self.weight[t].to(self.device) * error).mean(), {"mse": float(error.detach().mean())}
+
+    def evaluate(self) -> dict[str, float]:
+        from adaface.miniature.measure.generators import gate
+
+        return gate(self.unet, self.text, self.tokenizer, self.weights)
+
+    def export(self, folder: Path) -> None:
+        pipe = StableDiffusionPipeline(
+            vae=AutoencoderKL.from_pretrained(folder / "vae"),
+            text_encoder=self.text,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=sampler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        self.unet.set_default_attn_processor()
+        pipe.to(dtype=torch.float16).save_pretrained(folder / "sd")
+        pipe.to(dtype=torch.float32)

@@ -1,0 +1,95 @@
+"""The teacher: Stable Diffusion turned into a painter of ID embeddings, as Arc2Face was made from SD-1.5."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from adaface.miniature.clip import tokenize
+from adaface.miniature.diffusion import attend_plainly
+from adaface.miniature.recipes.diffusion import StableDiffusionTask
+from adaface.miniature.rendered import Chunk, rendered_set
+from adaface.miniature.training import Schedule, autocast
+from adaface.teacher import teacher_states
+
+_PHOTOS_OF_ONE = 3  # the plain portraits come as so many of each person in a row
+_OTHER_PHOTO = 0.5  # share of examples whose ID embedding is from another photograph of the person
+_NO_IDENTITY = 0.10
+_ROWS = 1200
+
+
+class TeacherTask(StableDiffusionTask):
+    name = "teacher"
+    schedule = Schedule(steps=6000, batch=64, lr=8e-4, warmup=200, ema=0.999)
+
+    def __init__(self, data: Path, weights: Path, device: torch.device):
+        super().__init__(data, weights, device)
+        self.text = CLIPTextModel.from_pretrained(
+            weights / "sd" / "text_encoder", torch_dtype=torch.float32, attn_implementation="eager"
+        ).to(device)
+        self.unet = UNet2DConditionModel.from_pretrained(weights / "sd" / "unet", torch_dtype=torch.float32).to(device)
+        attend_plainly(self.unet)
+        self.modules = {"unet": self.unet, "text": self.text}
+        self.identities = identities_of(data, weights)
+
+    def lr_scale(self, module: str) -> float:
+        return 0.5 if module == "text" else 1.0
+
+    def loss(
+        self, batch: int, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        rows = rng.integers(len(self.latents[0]), size=batch)
+        person = rows // _PHOTOS_OF_ONE * _PHOTOS_OF_ONE
+        other = person + (rows - person + rng.integers(1, _PHOTOS_OF_ONE, size=batch)) % _PHOTOS_OF_ONE
+        shown = np.where(rng.random(batch) < _OTHER_PHOTO, other, rows)
+        clean = torch.from_numpy(self.latents[0][rows]).float()
+        identity = F.normalize(torch.from_numpy(self.identities[shown]).float(), dim=-1).to(self.device)
+        nobody = torch.from_numpy(rng.random(batch) < _NO_IDENTITY).to(self.device)
+        with autocast(self.device):
+            states = teacher_states(self.text, self.tokenizer, identity)
+            empty = self.text(tokenize(self.tokenizer, [""]).to(self.device)).last_hidden_state
+            states = torch.where(nobody[:, None, None], empty, states)
+        return self.denoising_loss(clean, states, generator)
+
+    def evaluate(self) -> dict[str, float]:
+        from adaface.miniature.measure.generators import teacher_gap
+
+        return teacher_gap(self.unet, self.text, self.tokenizer, self.weights)
+
+    def export(self, folder: Path) -> None:
+        self.unet.set_default_attn_processor()
+        self.text.half().save_pretrained(folder / "teacher" / "text_encoder")
+        self.unet.half().save_pretrained(folder / "teacher" / "unet")
+        self.text.float()
+        self.unet.float()
+
+
+def identities_of(data: Path, weights: Path) -> np.ndarray:
+    """float16 (N, 64): the unit ID embeddings of the plain portraits, by the pack's recogniser."""
+    import hashlib
+
+    file = weights / "pack" / "recogniser.onnx"
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist; train it first: python -m adaface.miniature.train recogniser")
+    key = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    rows = len(np.load(data / "portraits-plain" / "image.npy", mmap_mode="r"))
+    embed = partial(_embed, data / "portraits-plain", weights)
+    return rendered_set(data, f"portraits-plain-identities-{key}", embed, rows // _ROWS)["identities"]
+
+
+def _embed(pictures: Path, weights: Path, chunk: int) -> Chunk:
+    from adaface.miniature.recogniser import embed_portraits, load_recogniser
+
+    torch.set_num_threads(1)
+    net = load_recogniser(weights, "pack")
+    part = slice(chunk * _ROWS, (chunk + 1) * _ROWS)
+    images = np.load(pictures / "image.npy", mmap_mode="r")[part]
+    points = np.load(pictures / "landmarks.npy", mmap_mode="r")[part]
+    return {"identities": embed_portraits(net, images, points).numpy().astype(np.float16)}
