@@ -13,19 +13,22 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-# What the demo works on; `make demo FACES=folder PACK=folder`.
+# What the demo of real photos works on; `make demo-photos FACES=folder PACK=folder`.
 SHARED := ../shared
 FACES ?= $(SHARED)/faces
 PACK ?= $(SHARED)/models/real_pack
 PARSER ?= $(SHARED)/models/parse_skin_cloth_hair.onnx
 OUT ?= out/demo
+# The album of the demo.
+ALBUM = $(OUT)/album
+RENDER ?= --identities 24 --images 12 --faults 0.3
 
 PIP := $(PY) -m pip --disable-pip-version-check
 
-.PHONY: help venv demo test test-slow lint format gpu clean
+.PHONY: help venv demo demo-faces demo-photos test test-slow lint format gpu clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # An environment named on the command line that this Makefile did not make is used as it is. An unfinished one (no pip,
 # no stamp) is completed.
@@ -56,17 +59,31 @@ $(STAMP): pyproject.toml constraints.txt
 	@if [ -f $(VENV)/.gpu ]; then $(MAKE) --no-print-directory swap-onnxruntime; fi
 	@touch $@
 
-demo: venv  ## build a dataset from the photos in FACES into OUT (default out/demo)
+# The shipped weights of the miniature are still being trained: until they are there the demo is the one of real photos.
+ifneq ($(wildcard adaface/miniature/weights/pack/detector.onnx),)
+demo: demo-faces  ## draw an album of faces, build a dataset from it, compare it with the truth; into OUT (out/demo)
+else
+demo: demo-photos
+endif
+
+demo-faces: venv
+	@[ -f "$(ALBUM)/truth.jsonl" ] || $(PY) -m flows.cli render-faces "$(ALBUM)" $(RENDER)
+	$(PY) -m flows.cli build-dataset --config configs/miniature.yaml --set 'data.output="$(OUT)/dataset"' \
+		--set 'data.sources.0.path="$(ALBUM)/people"' --set 'data.sources.1.path="$(ALBUM)/flat"'
+	@echo; status=0; $(PY) -m ray_jobs.miniature_proof "$(ALBUM)" "$(OUT)/dataset" || status=$$?; \
+	echo; echo "the report: $(abspath $(OUT))/dataset/report/index.html"; exit $$status
+
+demo-photos: venv  ## build a dataset from the photos in FACES into OUT/photos
 	@missing=; \
 	for path in "$(FACES)" "$(PACK)" "$(PARSER)"; do [ -e "$$path" ] || missing="$$missing $$path"; done; \
 	if [ -n "$$missing" ]; then \
-		echo "the demo needs photos, an insightface model pack and a face parser; not found:$$missing" >&2; \
-		echo "name yours: make demo FACES=folder-with-one-subfolder-per-person PACK=folder-of-onnx-files PARSER=file.onnx" >&2; \
+		echo "this demo needs photos, an insightface model pack and a face parser; not found:$$missing" >&2; \
+		echo "name yours: make demo-photos FACES=folder-with-one-subfolder-per-person PACK=folder-of-onnx-files PARSER=file.onnx" >&2; \
 		echo "(PARSER has the outputs skin, cloth, hair; for any other parser copy configs/faces.yaml and edit it)" >&2; \
 		exit 1; fi
 	$(PY) -m flows.cli build-dataset --config configs/demo.yaml --set 'data.sources.0.path="$(FACES)"' \
-		--set 'data.output="$(OUT)"' --set 'perception.pack="$(PACK)"' --set 'perception.parser.file="$(PARSER)"'
-	@echo; echo "the report: $(abspath $(OUT))/report/index.html"
+		--set 'data.output="$(OUT)/photos"' --set 'perception.pack="$(PACK)"' --set 'perception.parser.file="$(PARSER)"'
+	@echo; echo "the report: $(abspath $(OUT))/photos/report/index.html"
 
 test: venv  ## the tests
 	$(PY) -m pytest $(ARGS)

@@ -22,13 +22,13 @@ from adaface.perception.parsing import FaceParser, load_parser
 from data_pipeline import measures
 from data_pipeline.config import DataConfig
 from data_pipeline.decode import DecodeError, decode_image, decode_mask, survives
-from data_pipeline.metrics import face_metrics, mask_metrics
+from data_pipeline.metrics import face_metrics, face_seen, mask_metrics
 from data_pipeline.plan import part_name, read_part_plan
 from data_pipeline.schema import FEATURES, GIVEN
 from data_pipeline.storage import Storage, read_file
 
 # Raise it when the meaning of a feature changes: finished parts of older versions are then made again.
-VERSION = 1
+VERSION = 2
 # Larger photos are reduced before detection, whose own input is far smaller still.
 WORKING_PIXELS = 16_000_000
 
@@ -222,7 +222,10 @@ class PartAnalyser:
             sample.row["embedding_norm"], sample.row["embedding"] = face.embedding_norm, face.embedding
         parts = self._parser.parse(np.stack([s.pixels for s in samples])) if self._parser and samples else None
         for index, sample in enumerate(samples):
-            sample.row.update(mask_metrics(None if parts is None else parts[index], sample.mask, sample.mask_is_given))
+            row = sample.row
+            row.update(mask_metrics(None if parts is None else parts[index], sample.mask, sample.mask_is_given))
+            if parts is not None and row["bbox"] is not None:
+                row["face_seen"] = face_seen(parts[index], row["bbox"], row["crop"])
         for item in batch:
             yield item.row if isinstance(item, _Sample) else item
 

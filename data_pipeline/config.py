@@ -29,6 +29,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_pitch": None,
         "max_roll": None,
         "min_sharpness": None,
+        "max_clipped": None,
+        "min_face_seen": None,
         "min_identity_similarity": 0.65,
         "drop_exact_duplicates": False,
         "near_duplicate_bits": None,
@@ -52,6 +54,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_pitch": 45.0,
         "max_roll": 60.0,
         "min_sharpness": 15.0,
+        "max_clipped": 0.4,
+        "min_face_seen": 0.3,
         "min_identity_similarity": 0.65,
         "drop_exact_duplicates": True,
         "near_duplicate_bits": 4,
@@ -132,6 +136,12 @@ class DataConfig(BaseModel):
     max_pitch: float | None = Field(ge=0, le=180, description="degrees -> extreme_pose")
     max_roll: float | None = Field(ge=0, le=180, description="degrees -> extreme_pose")
     min_sharpness: float | None = Field(ge=0, description="variance of the Laplacian of the aligned face -> blurry")
+    max_clipped: float | None = Field(
+        ge=0, le=1, description="share of the face that is plain white or plain black -> bad_exposure"
+    )
+    min_face_seen: float | None = Field(
+        ge=0, le=1, description="share of the face box where the parser sees a face -> occluded"
+    )
 
     # rules across images
     identity_centre: Literal["robust", "mean"] = Field(description="how the mean embedding of an identity is found")

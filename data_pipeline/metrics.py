@@ -11,6 +11,11 @@ from adaface.perception.classes import BACKGROUND, CLASS_NAMES
 from adaface.perception.faces import FaceResult
 from data_pipeline import measures
 
+FACE_CLASSES = [
+    CLASS_NAMES.index(name)
+    for name in ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", "u_lip", "l_lip")
+]
+
 
 def face_metrics(face: FaceResult, pixels: np.ndarray, window: tuple[int, int, int, int], size: int) -> dict[str, Any]:
     """Columns about the largest face.
@@ -50,6 +55,20 @@ def face_metrics(face: FaceResult, pixels: np.ndarray, window: tuple[int, int, i
         "gender": face.gender,
         "age": face.age,
     }
+
+
+def face_seen(parts: np.ndarray, bbox: np.ndarray | list[float], window: list[int]) -> float:
+    """How much of a face shows: the share of its box, as far as it lies in the sample, that the parser gives to the
+    face and what belongs to it. Hair, hats and whatever is held before the face are not counted.
+
+    Args:
+        parts: (S, S) uint8 class ids.
+        bbox: (4,) x0, y0, x1, y1 of the face, px of the photo.
+        window: (4,) x0, y0, x1, y1, px, the part of the photo that became the sample.
+    """
+    scale = np.array([parts.shape[1] / (window[2] - window[0]), parts.shape[0] / (window[3] - window[1])])
+    box = (np.asarray(bbox, np.float64).reshape(2, 2) - window[:2]) * scale
+    return float(np.isin(measures.crop_box(parts, box.ravel()), FACE_CLASSES).mean())
 
 
 def mask_metrics(parts: np.ndarray | None, mask: np.ndarray | None, mask_is_given: bool) -> dict[str, Any]:

@@ -10,6 +10,8 @@ REASONS: dict[str, str] = {
     "small_face": "the face has too few pixels (`min_face`)",
     "extreme_pose": "the head is turned too far (`max_yaw`, `max_pitch`, `max_roll`)",
     "blurry": "the face is not sharp (`min_sharpness`)",
+    "bad_exposure": "much of the face is plain white or plain black (`max_clipped`)",
+    "occluded": "something hides the face: the parser sees too little of it (`min_face_seen`)",
     "too_few_parts": "the parser sees too few classes for a whole face (`min_parts`)",
     "too_many_parts": "the parser sees implausibly many classes; look at it (`max_parts`)",
     "identity_outlier": "not the person the folder is about (`min_identity_similarity`)",

@@ -51,6 +51,10 @@ def image_reasons(features: pa.Table, config: DataConfig) -> dict[str, np.ndarra
         hits["extreme_pose"] = np.logical_or.reduce(turned)
     if config.min_sharpness is not None:
         hits["blurry"] = column("sharpness") < np.float32(config.min_sharpness)
+    if config.max_clipped is not None:
+        hits["bad_exposure"] = column("clipped") > np.float32(config.max_clipped)
+    if config.min_face_seen is not None:
+        hits["occluded"] = column("face_seen") < np.float32(config.min_face_seen)
     if config.min_parts is not None:
         hits["too_few_parts"] = column("n_parts") < config.min_parts
     if config.max_parts is not None:

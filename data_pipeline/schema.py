@@ -66,6 +66,7 @@ FEATURES = pa.schema(
         pa.field("embedding", pa.list_(pa.float32())),  # unit norm, length id_dim; null: no face
         pa.field("n_parts", pa.int32()),  # distinct parse classes with at least one pixel, background included
         pa.field("part_pixels", pa.list_(pa.int32(), len(CLASS_NAMES))),
+        pa.field("face_seen", pa.float32()),  # share of the face box where the parser sees a face, 0..1
         pa.field("foreground", pa.float32()),  # share of mask pixels that are foreground
         pa.field("mask_iou", pa.float32()),  # parser's foreground against the NAME_mask.png beside the image
         pa.field("mask", pa.binary()),  # PNG, 8 bit {0, 255}, image_size squared

@@ -43,6 +43,7 @@ COLUMNS = [
         "face_pixels",
     ),
     *("yaw", "pitch", "roll", "sharpness", "gender", "age", "embedding_norm", "embedding", "n_parts"),
+    *("clipped", "face_seen"),
 ]
 
 
@@ -82,7 +83,9 @@ def select(source: pa.Table, features: pa.Table, config: DataConfig, eval_means:
         config: the rules.
         eval_means: (E, D) float32, unit norm, identities that must not be in the data; E may be 0.
     """
-    return _Selector(source, features, config, eval_means).run()
+    selector = _Selector(source, features, config, eval_means)
+    del features  # the selector has its own copy of the embeddings
+    return selector.run()
 
 
 class _Selector:
@@ -106,7 +109,7 @@ class _Selector:
         valid = features["embedding"].is_valid().to_numpy(zero_copy_only=False)
         self.has_face = valid[order]
         # The largest table by far: in 32 bits and in one copy besides that of `features`.
-        self.embedding = _embeddings(features["embedding"])[(np.cumsum(valid) - 1)[order[self.has_face]]]  # (faces, D)
+        self.embedding = _embeddings(features["embedding"], (np.cumsum(valid) - 1)[order[self.has_face]])  # (faces, D)
         self.face_row = np.full(len(source), -1, dtype=np.int64)  # row -> row of `embedding`
         self.face_row[self.has_face] = np.arange(int(self.has_face.sum()))
 
@@ -345,13 +348,27 @@ def _group(codes: np.ndarray, groups: int) -> list[np.ndarray]:
     return [order[bounds[group] : bounds[group + 1]] for group in range(groups)]
 
 
-def _embeddings(column: pa.ChunkedArray) -> np.ndarray:
-    """The non-null rows of a list column as (faces, D) float32."""
-    faces = len(column) - column.null_count
-    if not faces:
-        return np.zeros((0, 1), np.float32)
-    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate(flat).astype(np.float32, copy=False).reshape(faces, -1)
+def _embeddings(column: pa.ChunkedArray, wanted: np.ndarray) -> np.ndarray:
+    """Rows of a list column, chunk by chunk, as (wanted, D) float32.
+
+    Args:
+        wanted: (wanted,) int, which of the non-null rows.
+    """
+    by_row = np.argsort(wanted, kind="stable")
+    in_order = wanted[by_row]
+    rows = np.zeros((0, 1), np.float32)
+    begin = 0
+    for chunk in column.chunks:
+        faces = len(chunk) - chunk.null_count
+        if not faces:
+            continue
+        vectors = chunk.flatten().to_numpy(zero_copy_only=False).reshape(faces, -1)
+        if not rows.size:
+            rows = np.empty((len(wanted), vectors.shape[1]), np.float32)
+        first, last = np.searchsorted(in_order, (begin, begin + faces))
+        rows[by_row[first:last]] = vectors[in_order[first:last] - begin]
+        begin += faces
+    return rows
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

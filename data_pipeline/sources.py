@@ -31,6 +31,21 @@ HASHES = pa.schema(
     ]
 )
 
+# `Found`, for steps that hand images on as a file.
+FOUND = pa.schema(
+    [
+        pa.field("source", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("identity", pa.string()),
+        pa.field("licence", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("mask_path", pa.string()),
+        pa.field("mask_stamp", pa.string()),
+        pa.field("mask_is_given", pa.bool_()),
+    ]
+)
+
 _MASK = re.compile(r"(?P<stem>.+)_mask\.png$", re.IGNORECASE)
 
 
@@ -75,14 +90,34 @@ def list_images(config: DataConfig) -> Listing:
             continue
         images = _list_source(source, listing.ignored)
         if not images:
-            seen = ", ".join(sorted(EXTENSIONS))
-            problems.append(f"source {source.label}: no image in {source.path} (looked for {seen})")
+            problems.append(_no_image(source))
         listing.images += images
     if problems:
         raise ValueError("\n".join(problems))
     if config.limit is not None:
         del listing.images[config.limit :]
     return listing
+
+
+def source_problems(config: DataConfig) -> list[str]:
+    """What is wrong with the sources, as far as it shows without listing them; the rest shows in `list_images`."""
+    problems: list[str] = []
+    for source in config.sources:
+        wrong = list(_check_source(source, config.output))
+        # An object store can only be listed whole.
+        if not wrong and not is_uri(source.path) and not any(map(_is_photo, _walk_local(source.path, Counter()))):
+            wrong = [_no_image(source)]
+        problems += wrong
+    return problems
+
+
+def _is_photo(entry: tuple[str, str, int, int]) -> bool:
+    relative = entry[0]
+    return os.path.splitext(relative)[1].lower() in EXTENSIONS and not _MASK.match(relative) and _is_utf8(entry[1])
+
+
+def _no_image(source: SourceConfig) -> str:
+    return f"source {source.label}: no image in {source.path} (looked for {', '.join(sorted(EXTENSIONS))})"
 
 
 def _check_source(source: SourceConfig, output: str) -> Iterator[str]:

@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
-        print("adaface: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        next_time = "goes on where this one stopped" if arguments.run is _build_dataset else "starts anew"
+        print(f"adaface: interrupted; the same command {next_time}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         if arguments.debug or _is_ours(error.name):
@@ -79,6 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("dataset", help="dataset folder or URI")
     export.add_argument("destination", help="folder to write to")
     export.set_defaults(run=_export_pairs)
+
+    render = commands.add_parser(
+        "render-faces", parents=[common], help="draw a photo album with known faults, to try a build on"
+    )
+    render.add_argument("album", metavar="OUT", help="folder to make: people/PERSON/*.jpg, flat/*.jpg, truth.jsonl")
+    render.add_argument("--identities", type=int, required=True, metavar="N", help="people, each with a folder")
+    render.add_argument("--images", type=int, required=True, metavar="M", help="files in each folder")
+    render.add_argument("--faults", type=float, required=True, metavar="F", help="share of faulty files, 0 to 0.5")
+    render.add_argument("--flat", type=int, metavar="K", help="files in the flat folder (default: 2 N)")
+    render.add_argument("--seed", type=int, default=0, help="equal seeds give equal files (default: 0)")
+    render.set_defaults(run=_render_faces)
     return parser
 
 
@@ -124,6 +136,18 @@ def _export_pairs(arguments: argparse.Namespace) -> int:
 
     counts = export(arguments.dataset, arguments.destination)
     print(f"{arguments.destination}: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
+    return 0
+
+
+def _render_faces(arguments: argparse.Namespace) -> int:
+    from adaface.miniature.album import write_album
+    from adaface.miniature.album_plan import AlbumSize
+
+    flat = max(0, 2 * arguments.identities) if arguments.flat is None else arguments.flat
+    size = AlbumSize(arguments.identities, arguments.images, arguments.faults, flat, arguments.seed)
+    kinds = write_album(arguments.album, size)["kinds"]
+    for kind, files in sorted(kinds.items(), key=lambda item: -item[1]):
+        print(f"{files:>8,}  {kind}")
     return 0
 
 

@@ -167,7 +167,9 @@ def compare(config: Config, folder: Path, count: int, side: int, repeats: int, s
                 seconds = pool.starmap(plain_analyse, [(config, paths[0::2]), (config, paths[1::2])], chunksize=1)
             record("analyse, two plain loops at once", len(paths) / max(seconds))
             for workers in (1, 2):
-                record(f"analyse, {workers} worker(s)", _analyse_rate(config, workers, digest))
+                whole, busy = _analyse_rates(config, workers, digest)
+                record(f"analyse, {workers} worker(s)", whole)
+                record(f"analyse, {workers} worker(s), while at work", busy)
         record(
             "shard, plain loop", len(chosen) / in_fresh_process(plain_shard, config, chosen, str(folder / "plain.tar"))
         )
@@ -177,6 +179,8 @@ def compare(config: Config, folder: Path, count: int, side: int, repeats: int, s
         plain, one, two, ceiling = (best[f"analyse, {kind}"] for kind in kinds)
         print(f"analyse, one worker / plain loop: {one / plain:.3f}")
         print(f"analyse, two workers / one worker: {two / one:.3f}")
+        busy_one, busy_two = (best[f"analyse, {workers} worker(s), while at work"] for workers in (1, 2))
+        print(f"analyse, two workers / one worker, while at work: {busy_two / busy_one:.3f}")
         print(f"analyse, two plain loops at once / one: {ceiling / plain:.3f}")
         print(f"analyse, two workers / two plain loops at once: {two / ceiling:.3f}")
     print(f"shard / plain loop: {best['shard, ours'] / best['shard, plain loop']:.3f}")
@@ -187,8 +191,9 @@ def _accepted(config: Config) -> set[str]:
     return {row["path"] for row in table.to_pylist() if row["accepted"]}
 
 
-def _analyse_rate(config: Config, workers: int, digest: str) -> float:
-    """Images per second of all workers together, from the first part's begin to the last one's end."""
+def _analyse_rates(config: Config, workers: int, digest: str) -> tuple[float, float]:
+    """Images per second of all workers together: from the first part's begin to the last one's end; and without the
+    time that a worker waited for a part or, at the end, for the others."""
     results: list[dict[str, Any]] = []
     parts = (
         max(Storage(config.data.output).read_table("features/plan.parquet", columns=["part"])["part"].to_pylist()) + 1
@@ -204,8 +209,10 @@ def _analyse_rate(config: Config, workers: int, digest: str) -> float:
             perception=config.perception,
             hash=digest,
         )
+    images = sum(row["images"] for row in results)
     seconds = max(row["ended"] for row in results) - min(row["began"] for row in results)
-    return sum(row["images"] for row in results) / seconds
+    at_work = sum(row["ended"] - row["began"] for row in results)
+    return images / seconds, workers * images / at_work
 
 
 def scale(config: Config, folder: Path, sizes: list[int], side: int) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from adaface.model_path import model_path
 from adaface.perception.classes import CLASS_NAMES
 from adaface.perception.config import OnnxParserConfig
 from adaface.perception.onnx_session import providers
 from adaface.perception.pack import embedding_length, resolve_pack, sha256
 from data_pipeline.identities import load_eval_means
-from data_pipeline.sources import Listing, list_images
+from data_pipeline.sources import source_problems
 from ray_jobs.config import Config
 
 
@@ -44,13 +45,17 @@ def check(config: Config) -> Checked:
         problems.append(str(error))
     parser = config.perception.parser
     if parser is not None:
-        path = Path(parser.file).expanduser()
-        if path.is_file():
-            files["parser"] = path
+        try:
+            path = model_path(parser.file)
+        except ValueError as error:
+            problems.append(str(error))
         else:
-            problems.append(
-                f"face parser {parser.file} does not exist; set perception.parser.file, or perception.parser to null"
-            )
+            if path.is_file():
+                files["parser"] = path
+            else:
+                problems.append(
+                    f"face parser {parser.file} does not exist; set perception.parser.file, or perception.parser to null"
+                )
     problems += _impossible_rules(config)
 
     id_dim = embedding_length(files["recognition"]) if "recognition" in files else None
@@ -65,17 +70,17 @@ def check(config: Config) -> Checked:
     return Checked(models, means, id_dim)
 
 
-def check_and_list(config: Config, *, here: bool) -> tuple[Checked, Listing]:
-    """`check`, and the list of all images.
+def check_all(config: Config, *, here: bool) -> Checked:
+    """`check`, and whether the sources are there.
 
     Args:
         here: the networks will run on this machine, so that its devices can be checked; a cluster's cannot from here.
 
     Raises:
-        ValueError: with the problems of both.
+        ValueError: with every problem found.
     """
     problems: list[str] = []
-    checked, listing = None, None
+    checked = None
     try:
         if here:
             providers(config.perception.device)
@@ -85,13 +90,10 @@ def check_and_list(config: Config, *, here: bool) -> tuple[Checked, Listing]:
         checked = check(config)
     except ValueError as error:
         problems.append(str(error))
-    try:
-        listing = list_images(config.data)
-    except ValueError as error:
-        problems.append(str(error))
-    if problems or checked is None or listing is None:
+    problems += source_problems(config.data)
+    if problems or checked is None:
         raise ValueError("\n".join(problems))
-    return checked, listing
+    return checked
 
 
 def _impossible_rules(config: Config) -> list[str]:
@@ -104,6 +106,11 @@ def _impossible_rules(config: Config) -> list[str]:
         problems.append(
             f"data.min_parts is {data.min_parts}, but the parser knows {known} classes, background "
             "included: every image would be rejected. Set data.min_parts to what a whole face shows, or to null"
+        )
+    if isinstance(parser, OnnxParserConfig) and data.min_face_seen and "skin" not in parser.channels:
+        problems.append(
+            f"data.min_face_seen is {data.min_face_seen}, but the parser does not know skin: every image would be "
+            "rejected. Set data.min_face_seen to null"
         )
     if data.min_parts is not None and data.max_parts is not None and data.min_parts > data.max_parts:
         problems.append(f"data.min_parts ({data.min_parts}) is above data.max_parts ({data.max_parts})")

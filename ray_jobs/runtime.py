@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import ray.data
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 def log_to_stdout(level: int = logging.INFO) -> None:
@@ -44,6 +46,8 @@ def ray_session(address: str | None) -> Iterator[None]:
     if joins_cluster(address):
         ray.init(address=address or "auto", **quiet)
     else:
+        # Nobody reads the metrics of a Ray without a dashboard, and collecting them takes CPU time from the workers.
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
         # Parts and shards travel as numbers, so the object store stays nearly empty; Ray would reserve 30% of the
         # memory.
         ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
@@ -71,6 +75,22 @@ def workers(cluster: ClusterConfig, tasks: int) -> int:
     return max(1, min(wanted, tasks))
 
 
+def in_worker(function: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    """Call a function in a worker, so that the memory it takes is not the driver's.
+
+    Raises:
+        what the function raised.
+    """
+    import ray
+
+    try:
+        return ray.get(ray.remote(function).options(num_cpus=1).remote(*arguments, **named))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from error
+        raise
+
+
 def run_actors(
     actor: type,
     tasks: Iterable[dict[str, Any]],
@@ -96,7 +116,8 @@ def run_actors(
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         actor,
         fn_constructor_kwargs=constructor,
-        compute=ray.data.ActorPoolStrategy(size=size),
+        # By default Ray Data queues a second task at a busy actor, which at the end waits there while others are idle.
+        compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
         num_cpus=cluster.cpus_per_worker,
         num_gpus=cluster.gpus_per_worker or None,
     )

@@ -142,3 +142,14 @@ def vocabulary() -> list[str]:
         "front back left right up down light dark bright colorful white yellow pink grey style art drawing comic"
     ]
     return sorted({word for phrase in phrases for word in phrase.split()})
+
+
+def prompt_for(factor: str, word: str, subject: str = "person", wording: int | None = None) -> str:
+    """A prompt that says one thing about a scene and nothing about the person; `wording` seeds other words for it."""
+    rng = None if wording is None else np.random.default_rng(wording)
+    head, tail = scene_words(Scene(**{factor: word}), rng)
+    if factor == "place" and word not in tail:
+        tail = f"in a {word}"
+    if factor == "clothing" and word not in tail:
+        tail = f"wearing {article(word)}"
+    return f"{head} {article(subject)} {tail}".strip()

@@ -49,9 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.manual_seed(given.seed)
     device = torch.device(given.device)
     weights = given.weights or given.runs / "weights"
-    module, name = ORDER[given.name].split(":")
-    make = getattr(importlib.import_module(f"adaface.miniature.recipes.{module}"), name)
-    task: Task = make(data=given.runs / "data", weights=weights, device=device)
+    task = make_task(given.name, given.runs / "data", weights, device)
     if given.steps:
         task.schedule = replace(task.schedule, steps=given.steps)
     trainer = Trainer(task, given.runs / given.name, seed=given.seed, device=device)
@@ -71,6 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     if trainer.workers > 1:
         torch.distributed.destroy_process_group()
     return 0
+
+
+def make_task(name: str, data: Path, weights: Path, device: torch.device) -> Task:
+    """The task of one of `ORDER`, untrained."""
+    module, kind = ORDER[name].split(":")
+    make = getattr(importlib.import_module(f"adaface.miniature.recipes.{module}"), kind)
+    task: Task = make(data=data, weights=weights, device=device)
+    return task
 
 
 if __name__ == "__main__":

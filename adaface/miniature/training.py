@@ -62,6 +62,10 @@ class Task(ABC):
         """Loss of one step on `batch` examples and further numbers for the log. `generator` is on the CPU."""
 
     @abstractmethod
+    def load(self, folder: Path) -> None:
+        """Put what `export` wrote below `folder` into the modules. Raises FileNotFoundError where it is not there."""
+
+    @abstractmethod
     def evaluate(self) -> dict[str, float]:
         """Measures on held-out data, with the modules in eval mode and their averaged weights."""
 

@@ -2,6 +2,8 @@
 
 Module names are those of that repository, so that its `79999_iter.pth` loads as it is. Its two auxiliary heads serve
 training alone and are left out. All convolutions are free of bias and BatchNorm follows each of them but the last.
+`width` is the number of channels of the first stage, 64 in the original; all other numbers of channels are multiples
+of it. It is read off a state dict, so that a narrower network loads by the same code.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from adaface.perception.classes import CLASS_NAMES
 
 AUXILIARY = ("conv_out16.", "conv_out32.")
+WIDTH = 64
+_STEM = "cp.resnet.conv1.weight"
 
 
 class ConvBNReLU(nn.Module):
@@ -46,16 +50,16 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Image (B, 3, H, W) -> features (B, 128, H/8, W/8), (B, 256, H/16, W/16), (B, 512, H/32, W/32)."""
+    """Image (B, 3, H, W) -> features (B, 2C, H/8, W/8), (B, 4C, H/16, W/16), (B, 8C, H/32, W/32), C the width."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = nn.Sequential(ResidualBlock(64, 64, 1), ResidualBlock(64, 64, 1))
-        self.layer2 = nn.Sequential(ResidualBlock(64, 128, 2), ResidualBlock(128, 128, 1))
-        self.layer3 = nn.Sequential(ResidualBlock(128, 256, 2), ResidualBlock(256, 256, 1))
-        self.layer4 = nn.Sequential(ResidualBlock(256, 512, 2), ResidualBlock(512, 512, 1))
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(ResidualBlock(width, width, 1), ResidualBlock(width, width, 1))
+        self.layer2 = nn.Sequential(ResidualBlock(width, 2 * width, 2), ResidualBlock(2 * width, 2 * width, 1))
+        self.layer3 = nn.Sequential(ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width, 1))
+        self.layer4 = nn.Sequential(ResidualBlock(4 * width, 8 * width, 2), ResidualBlock(8 * width, 8 * width, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
@@ -65,13 +69,13 @@ class ResNet18(nn.Module):
 
 
 class AttentionRefinement(nn.Module):
-    """(B, inputs, h, w) -> (B, 128, h, w), each channel gated by what the whole picture holds."""
+    """(B, inputs, h, w) -> (B, outputs, h, w), each channel gated by what the whole picture holds."""
 
-    def __init__(self, inputs: int):
+    def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv = ConvBNReLU(inputs, 128)
-        self.conv_atten = nn.Conv2d(128, 128, 1, bias=False)
-        self.bn_atten = nn.BatchNorm2d(128)
+        self.conv = ConvBNReLU(inputs, outputs)
+        self.conv_atten = nn.Conv2d(outputs, outputs, 1, bias=False)
+        self.bn_atten = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
@@ -79,34 +83,34 @@ class AttentionRefinement(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """Image (B, 3, H, W) -> detail (B, 128, H/8, W/8) and context of the same shape."""
+    """Image (B, 3, H, W) -> detail (B, 2C, H/8, W/8), context of the same shape, coarse context (B, 2C, H/16, W/16)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int):
         super().__init__()
-        self.resnet = ResNet18()
-        self.arm16 = AttentionRefinement(256)
-        self.arm32 = AttentionRefinement(512)
-        self.conv_head32 = ConvBNReLU(128, 128)
-        self.conv_head16 = ConvBNReLU(128, 128)
-        self.conv_avg = ConvBNReLU(512, 128, kernel=1)
+        self.resnet = ResNet18(width)
+        self.arm16 = AttentionRefinement(4 * width, 2 * width)
+        self.arm32 = AttentionRefinement(8 * width, 2 * width)
+        self.conv_head32 = ConvBNReLU(2 * width, 2 * width)
+        self.conv_head16 = ConvBNReLU(2 * width, 2 * width)
+        self.conv_avg = ConvBNReLU(8 * width, 2 * width, kernel=1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         eighth, sixteenth, thirtysecond = self.resnet(x)
-        context = self.arm32(thirtysecond) + self.conv_avg(_pool(thirtysecond))
-        context = self.conv_head32(F.interpolate(context, size=sixteenth.shape[2:], mode="nearest"))
-        context = self.arm16(sixteenth) + context
+        coarse = self.arm32(thirtysecond) + self.conv_avg(_pool(thirtysecond))
+        coarse = self.conv_head32(F.interpolate(coarse, size=sixteenth.shape[2:], mode="nearest"))
+        context = self.arm16(sixteenth) + coarse
         context = self.conv_head16(F.interpolate(context, size=eighth.shape[2:], mode="nearest"))
-        return eighth, context
+        return eighth, context, coarse
 
 
 class FeatureFusion(nn.Module):
-    """Two of (B, 128, h, w) -> (B, 256, h, w); a squeeze-and-excitation gate with a residual."""
+    """Two of (B, 2C, h, w) -> (B, 4C, h, w); a squeeze-and-excitation gate with a residual."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int):
         super().__init__()
-        self.convblk = ConvBNReLU(256, 256, kernel=1)
-        self.conv1 = nn.Conv2d(256, 64, 1, bias=False)
-        self.conv2 = nn.Conv2d(64, 256, 1, bias=False)
+        self.convblk = ConvBNReLU(4 * width, 4 * width, kernel=1)
+        self.conv1 = nn.Conv2d(4 * width, width, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, 4 * width, 1, bias=False)
 
     def forward(self, detail: Tensor, context: Tensor) -> Tensor:
         x = self.convblk(torch.cat([detail, context], dim=1))
@@ -114,37 +118,44 @@ class FeatureFusion(nn.Module):
 
 
 class Head(nn.Module):
-    """(B, 256, h, w) -> class scores (B, classes, h, w)."""
+    """(B, inputs, h, w) -> class scores (B, classes, h, w)."""
 
-    def __init__(self, classes: int):
+    def __init__(self, inputs: int, middle: int, classes: int):
         super().__init__()
-        self.conv = ConvBNReLU(256, 256)
-        self.conv_out = nn.Conv2d(256, classes, 1, bias=False)
+        self.conv = ConvBNReLU(inputs, middle)
+        self.conv_out = nn.Conv2d(middle, classes, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_out(self.conv(x))
 
 
 class BiSeNet(nn.Module):
-    """Image (B, 3, H, W), ImageNet-normalised RGB -> logits (B, 19, H, W). The weights were trained at H = W = 512."""
+    """Image (B, 3, H, W), ImageNet-normalised RGB -> logits (B, 19, H, W); H and W at least 32.
 
-    def __init__(self, classes: int = len(CLASS_NAMES)):
+    The published weights (`width` 64) were trained at H = W = 512.
+    """
+
+    def __init__(self, classes: int = len(CLASS_NAMES), width: int = WIDTH):
         super().__init__()
-        self.cp = ContextPath()
-        self.ffm = FeatureFusion()
-        self.conv_out = Head(classes)
+        self.cp = ContextPath(width)
+        self.ffm = FeatureFusion(width)
+        self.conv_out = Head(4 * width, 4 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = self.conv_out(self.ffm(*self.cp(x)))
+        detail, context, _ = self.cp(x)
+        scores = self.conv_out(self.ffm(detail, context))
         return F.interpolate(scores, size=x.shape[2:], mode="bilinear", align_corners=True)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> BiSeNet:
-        """The network of a state dict, in evaluation mode. The auxiliary heads are ignored, anything else must fit.
+        """The network of a state dict, as wide as its first convolution, float32, in evaluation mode.
 
-        Raises RuntimeError (torch's, which names the keys) where it does not.
+        The auxiliary heads are ignored, anything else must fit. Raises RuntimeError (torch's, which names the keys)
+        where it does not.
         """
-        model = cls()
+        stem = state.get(_STEM)
+        # without a first convolution the original's width is as good as any for torch's list of what is wrong
+        model = cls(width=len(stem) if isinstance(stem, Tensor) and stem.dim() == 4 else WIDTH)
         model.load_state_dict({name: value for name, value in state.items() if not name.startswith(AUXILIARY)})
         return model.eval()
 

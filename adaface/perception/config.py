@@ -10,12 +10,19 @@ from adaface.perception.classes import CLASS_NAMES
 
 
 class BiSeNetConfig(BaseModel):
-    """A BiSeNet state dict with the names of zllrunning/face-parsing.PyTorch (`79999_iter.pth`)."""
+    """A BiSeNet state dict with the names of zllrunning/face-parsing.PyTorch (`79999_iter.pth`), of any width."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["bisenet"] = "bisenet"
     file: str = Field(description="state dict: .pth (read without executing pickles) or .safetensors")
+    side: int = Field(
+        default=512,
+        ge=32,
+        le=2048,
+        multiple_of=32,
+        description="side the picture is squeezed to for the network, px; 512 is what the published one was trained at",
+    )
 
 
 class OnnxParserConfig(BaseModel):
@@ -60,7 +67,9 @@ class PerceptionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    pack: str = Field(description="folder of an insightface model pack (.onnx files, also one level down)")
+    pack: str = Field(
+        description="folder of an insightface model pack (.onnx files, also one level down), or package://PACKAGE/FOLDER"
+    )
     recognition_file: str | None = Field(
         default=None, description="file in the pack to embed with, where it holds several (e.g. arcface.onnx)"
     )

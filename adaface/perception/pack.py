@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaface.model_path import model_path
+
 if TYPE_CHECKING:
     import onnx
 
@@ -50,7 +52,7 @@ def resolve_pack(folder: str | Path, recognition_file: str | None = None) -> Pac
     for a pack without a detector, without a recogniser or with an undecided choice of recognisers (all problems at
     once).
     """
-    root = _folder_with_models(Path(folder).expanduser())
+    root = _folder_with_models(model_path(folder))
     candidates: dict[str, list[Path]] = {}
     problems: list[str] = []
     for path in sorted(root.glob("*.onnx")):

@@ -34,6 +34,8 @@ FEATURE_COLUMNS = (
     "roll",
     "sharpness",
     "exposure",
+    "clipped",
+    "face_seen",
     "embedding_norm",
     "n_parts",
     "foreground",

@@ -43,6 +43,7 @@ GOOD: dict[str, Any] = {
     "embedding_norm": 20.0,
     "n_parts": 12,
     "part_pixels": [1] * 12 + [0] * 7,
+    "face_seen": 0.7,
     "foreground": 0.5,
 }
 BROKEN: dict[str, Any] = {"outcome": "decode_error", "error": "damaged", **dict.fromkeys(set(GOOD) - {"outcome"})}

@@ -18,7 +18,7 @@ from adaface.perception.classes import CLASS_NAMES
 from data_pipeline import analyse
 from data_pipeline.analyse import PartAnalyser, analyse_hash
 from data_pipeline.measures import overlap
-from data_pipeline.metrics import png
+from data_pipeline.metrics import face_seen, png
 from data_pipeline.plan import make_plan, part_name, read_part_plan
 from data_pipeline.schema import FEATURES
 from data_pipeline.sources import hash_images, list_images
@@ -99,6 +99,7 @@ def test_the_columns_of_one_photo(tiny: World, folder: Path) -> None:
     assert set(np.unique(mask)) <= {0, 255}
     np.testing.assert_array_equal(mask > 0, parts > 0)
     assert row["foreground"] == pytest.approx((mask > 0).mean())
+    assert row["face_seen"] == pytest.approx(face_seen(parts, row["bbox"], row["crop"]))
     assert [int((parts == n).sum()) for n in range(len(CLASS_NAMES))] == row["part_pixels"]
 
 
@@ -162,7 +163,7 @@ def test_a_small_picture_gains_no_pixels(tiny: World, folder: Path) -> None:
 def test_without_a_parser_there_are_no_masks(folder: Path, pack: Path, tmp_path: Path) -> None:
     photo(0, 0).save(folder / "a.png")
     row = rows_of(world(folder.parent, pack, tmp_path / "out"))["a.png"]
-    assert [row[name] for name in ("parts", "mask", "n_parts", "part_pixels", "foreground")] == [None] * 5
+    assert [row[name] for name in ("parts", "mask", "n_parts", "face_seen", "foreground")] == [None] * 5
 
 
 def checkered(size: tuple[int, int] = (160, 160)) -> Image.Image:

@@ -32,7 +32,7 @@ def test_what_was_not_measured_fires_nothing() -> None:
     config = rules("strict", min_embedding_norm=10.0)
     assert fired(config, **BROKEN) == ["decode_error"]
     assert fired(config, **FACELESS) == ["no_face"]
-    assert fired(config, n_parts=None, gender=None, age=None) == []
+    assert fired(config, n_parts=None, face_seen=None, clipped=None, gender=None, age=None) == []
 
 
 def test_an_image_carries_every_reason_that_applies_in_the_order_of_the_list() -> None:
@@ -44,6 +44,8 @@ def test_an_image_carries_every_reason_that_applies_in_the_order_of_the_list() -
         "face_pixels": 1.0,
         "yaw": 90.0,
         "sharpness": 0.0,
+        "clipped": 0.9,
+        "face_seen": 0.1,
     }
     config = rules("strict", min_embedding_norm=10.0)
     expected = [
@@ -54,6 +56,8 @@ def test_an_image_carries_every_reason_that_applies_in_the_order_of_the_list() -
         "small_face",
         "extreme_pose",
         "blurry",
+        "bad_exposure",
+        "occluded",
     ]
     assert fired(config, **bad, n_parts=3) == [*expected, "too_few_parts"]
     assert fired(config, **bad, n_parts=19) == [*expected, "too_many_parts"]
@@ -73,6 +77,8 @@ LIMITS = [
     ("max_pitch", "extreme_pose", "pitch", 30.1, 1),
     ("max_roll", "extreme_pose", "roll", 30.7, 1),
     ("min_sharpness", "blurry", "sharpness", 15.3, -1),
+    ("max_clipped", "bad_exposure", "clipped", 0.3, 1),
+    ("min_face_seen", "occluded", "face_seen", 0.7, -1),
     ("min_parts", "too_few_parts", "n_parts", 10, -1),
     ("max_parts", "too_many_parts", "n_parts", 17, 1),
 ]
@@ -92,7 +98,9 @@ def test_limits_are_exact(rule: str, reason: str, feature: str, limit: float, si
         assert (reason in fired(config, **{feature: value})) == expected, value
 
 
-@pytest.mark.parametrize("rule", ["max_second_face", "min_det_score", "max_yaw", "min_sharpness"])
+@pytest.mark.parametrize(
+    "rule", ["max_second_face", "min_det_score", "max_yaw", "min_sharpness", "max_clipped", "min_face_seen"]
+)
 def test_equality_holds_for_every_decimal_limit(rule: str) -> None:
     """0.7 as float32 lies below 0.7, 0.6 above: a limit and a stored value that read the same must be the same."""
     feature, reason, at_limit = {
@@ -100,6 +108,8 @@ def test_equality_holds_for_every_decimal_limit(rule: str) -> None:
         "min_det_score": ("det_score", "low_det_score", False),
         "max_yaw": ("yaw", "extreme_pose", False),
         "min_sharpness": ("sharpness", "blurry", False),
+        "max_clipped": ("clipped", "bad_exposure", False),
+        "min_face_seen": ("face_seen", "occluded", False),
     }[rule]
     for limit in np.arange(1, 100) / 100:
         assert (reason in fired(off(**{rule: float(limit)}), **{feature: float(limit)})) == at_limit, limit
@@ -120,7 +130,7 @@ def test_the_original_profile_is_what_the_original_did() -> None:
     assert on == {"decode_error", "no_face", "too_few_parts", "too_many_parts"}
     assert [n for n in range(20) if fired(config, n_parts=n)] == [*range(10), 18, 19]
     awful = {"width": 1, "height": 1, "second_face": 1.0, "det_score": 0.0, "embedding_norm": 0.0, "face_pixels": 0.1}
-    assert fired(config, **awful, yaw=180.0, pitch=90.0, roll=180.0, sharpness=0.0) == []
+    assert fired(config, **awful, yaw=180.0, pitch=90.0, roll=180.0, sharpness=0.0, clipped=1.0, face_seen=0.0) == []
 
 
 def test_every_rule_on_images_is_a_known_reason_and_in_order() -> None:

@@ -59,6 +59,8 @@ ON_ONE_IMAGE: dict[str, dict[str, Any]] = {
     "small_face": {"face_pixels": 20.0},
     "extreme_pose": {"yaw": 80.0},
     "blurry": {"sharpness": 1.0},
+    "bad_exposure": {"clipped": 0.8},
+    "occluded": {"face_seen": 0.1},
     "too_few_parts": {"n_parts": 4},
     "too_many_parts": {"n_parts": 18},
 }
@@ -117,6 +119,8 @@ def test_a_row_carries_all_its_reasons_in_the_order_of_the_list() -> None:
         "face_pixels": 20.0,
         "yaw": 80.0,
         "sharpness": 1.0,
+        "clipped": 0.8,
+        "face_seen": 0.1,
         "n_parts": 4,
     }
     photos.add("ann", face(5, similarity=1.0), source={"image_id": photos.source[0]["image_id"]}, **everything)

@@ -224,8 +224,15 @@ def test_the_demo_configuration_of_this_checkout(shared, project, monkeypatch):
 
 def test_rules_that_no_image_could_pass_are_found(shared, project, monkeypatch):
     monkeypatch.chdir(project)
-    findings = list(examine_config("configs/demo.yaml", ["data.min_parts=12"]))
-    assert any(finding.level == "fail" and "data.min_parts is 12" in finding.what for finding in findings)
+    for override, said in (
+        ("data.min_parts=12", "data.min_parts is 12"),
+        (
+            "perception.parser.channels=[nose, cloth, hair]",
+            "data.min_face_seen is 0.3, but the parser does not know skin",
+        ),
+    ):
+        findings = list(examine_config("configs/demo.yaml", [override]))
+        assert any(finding.level == "fail" and said in finding.what for finding in findings)
 
 
 # The whole

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_jobs.config import with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
 
 BASE = """\
@@ -99,7 +100,7 @@ def test_the_nearest_key_is_looked_up_in_the_model_at_that_place(write):
     # the BiSeNet member of the same union has no threshold: its own keys are listed
     bisenet = write(BASE + "  parser: {kind: bisenet, file: b.pth, threshold: 0.5}\n")
     assert problems(bisenet) == [
-        f"{bisenet}:7: unknown key `perception.parser.threshold`; the keys of `perception.parser` are kind, file"
+        f"{bisenet}:7: unknown key `perception.parser.threshold`; the keys of `perception.parser` are kind, file, side"
     ]
 
 
@@ -225,6 +226,16 @@ def test_the_hash_depends_on_values_and_not_on_their_order(write):
     assert config_hash(load(write(BASE))) != config_hash(load(write(BASE), ["data.seed=1"]))
     # a default written out is the same configuration
     assert config_hash(load(write(BASE))) == config_hash(load(write(BASE), ["data.min_face=64", "data.max_yaw=60"]))
+
+
+def test_what_is_shipped_in_a_package_is_named_the_same_on_every_machine(write, tmp_path, monkeypatch):
+    """Local paths are made absolute for workers in other folders; a package lies elsewhere on other machines."""
+    monkeypatch.chdir(tmp_path)
+    shipped = ["perception.pack=package://adaface.miniature/weights/pack"]
+    assert with_absolute_paths(load(write(BASE), shipped)).perception.pack == shipped[0].partition("=")[2]
+    assert with_absolute_paths(load(write(BASE), ["perception.pack=models"])).perception.pack == str(
+        tmp_path / "models"
+    )
 
 
 def test_the_resolved_text_reads_back_as_the_same_configuration(write):

@@ -11,15 +11,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from adaface.miniature.captions import identity_phrase
+from adaface.miniature.captions import identity_phrase, prompt_for
 from adaface.miniature.diffusion import decode, sample, text_states
 from adaface.miniature.factors import FactorClassifier, read_factors
 from adaface.miniature.identity import Identity
 from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.identity_gap import identity_gap
 from adaface.miniature.portraits import SIZE, held_out_people
-from adaface.miniature.recipes.clip import prompt_for
-from adaface.miniature.recipes.vae import to_images
+from adaface.miniature.recipes.vae import load_vae, to_images
 from adaface.miniature.render import render
 from adaface.miniature.scene import VOCABULARY, Nuisance, Scene
 from adaface.teacher import teacher_states
@@ -73,12 +72,15 @@ def gate(unet: nn.Module, text: CLIPTextModel, tokenizer: CLIPTokenizer, weights
     """Stable Diffusion told who somebody is: the identity gap with a person's traits spelled out, next to the class
     word alone; and how often each word of a scene is seen when it is prompted.
     """
-    models = Models(unet, text, tokenizer, AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32))
+    models = Models(unet, text, tokenizer, load_vae(weights))
     reader = FaceReader(weights)
     people, photos = people_and_photos()
     told = models.draw_prompts([f"a photo of a {identity_phrase(person)}" for person in people])
     word = models.draw_prompts([f"a photo of a {person.class_word}" for person in people])
+    faces = np.concatenate([told, word])
     return {
+        "portrait_faces_found": round(float(reader.read(faces).found.mean()), 4),
+        **identity_rows(reader, photos[:, 0], photos[:, 1:], "real"),
         **identity_rows(reader, photos[:, 0], told[:, None], "traits"),
         **identity_rows(reader, photos[:, 0], word[:, None], "class_word"),
         **scene_rows(models, weights),
@@ -100,7 +102,7 @@ def scene_rows(models: Models, weights: Path, each: int = 8) -> dict[str, float]
 
 def teacher_gap(unet: nn.Module, text: CLIPTextModel, tokenizer: CLIPTokenizer, weights: Path) -> dict[str, float]:
     """The teacher shown a photograph: its pictures against that photograph, next to another real photograph."""
-    models = Models(unet, text, tokenizer, AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32))
+    models = Models(unet, text, tokenizer, load_vae(weights))
     reader = FaceReader(weights)
     _, photos = people_and_photos()
     identities = torch.from_numpy(reader.read(photos[:, 0]).pack)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
 
 from adaface.miniature.captions import caption
 from adaface.miniature.clip import text_encoder_of, tokenize
@@ -22,6 +22,9 @@ from adaface.miniature.diffusion import (
 )
 from adaface.miniature.latents import latents_of
 from adaface.miniature.portraits import person_at, plain_portraits, scene_at, scene_portraits
+from adaface.miniature.recipes.clip import load_clip
+from adaface.miniature.recipes.vae import load_vae
+from adaface.miniature.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
 
 _PLAIN_SHARE = 0.35
@@ -30,21 +33,26 @@ _NO_CAPTION = 0.10  # for classifier-free guidance (Ho and Salimans 2022)
 
 class StableDiffusionTask(Task):
     name = "sd"
-    schedule = Schedule(steps=12000, batch=64, lr=1.0e-3, warmup=300, ema=0.9993)
+    schedule = Schedule(steps=8000, batch=64, lr=1.0e-3, warmup=300, ema=0.9993)
 
     def __init__(self, data: Path, weights: Path, device: torch.device):
         self.device, self.weights = device, weights
-        clip = CLIPModel.from_pretrained(weights / "clip", torch_dtype=torch.float32)
-        self.tokenizer = CLIPTokenizer.from_pretrained(weights / "clip")
+        clip, self.tokenizer = load_clip(weights)
         self.text = text_encoder_of(clip).to(device)
-        self.text.config._attn_implementation = "eager"
         self.unet = build_unet().to(device)
         attend_plainly(self.unet)
         self.modules = {"unet": self.unet, "text": self.text}
-        self.sets = [plain_portraits(data), scene_portraits(data)]
-        self.latents = [latents_of(data, weights, name) for name in ("portraits-plain", "portraits-scenes")]
+        self.data = data
         self.scheduler = noise_scheduler()
         self.weight = loss_weights(self.scheduler)
+
+    @cached_property
+    def sets(self) -> list[Chunk]:
+        return [plain_portraits(self.data), scene_portraits(self.data)]
+
+    @cached_property
+    def latents(self) -> list[np.ndarray]:
+        return [latents_of(self.data, self.weights, name) for name in ("portraits-plain", "portraits-scenes")]
 
     def lr_scale(self, module: str) -> float:
         return 0.4 if module == "text" else 1.0
@@ -82,7 +90,7 @@ class StableDiffusionTask(Task):
 
     def export(self, folder: Path) -> None:
         pipe = StableDiffusionPipeline(
-            vae=AutoencoderKL.from_pretrained(folder / "vae"),
+            vae=load_vae(folder),
             text_encoder=self.text,
             tokenizer=self.tokenizer,
             unet=self.unet,
@@ -94,3 +102,16 @@ class StableDiffusionTask(Task):
         self.unet.set_default_attn_processor()
         pipe.to(dtype=torch.float16).save_pretrained(folder / "sd")
         pipe.to(dtype=torch.float32)
+
+    def load(self, folder: Path) -> None:
+        pipe = load_sd(folder)
+        self.unet.load_state_dict(pipe.unet.state_dict())
+        self.text.load_state_dict(pipe.text_encoder.state_dict())
+
+
+def load_sd(weights: Path) -> StableDiffusionPipeline:
+    """The finished Stable Diffusion, float32, on the CPU. Raises FileNotFoundError where there is none."""
+    folder = weights / "sd"
+    if not (folder / "model_index.json").exists():
+        raise FileNotFoundError(f"{folder} has no pipeline; train it first: python -m adaface.miniature.train sd")
+    return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)

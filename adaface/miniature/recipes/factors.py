@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from adaface.miniature.factors import FactorClassifier, read_factors
 from adaface.miniature.portraits import held_out_pictures, plain_portraits, scene_portraits
 from adaface.miniature.recipes.vae import to_tensor
+from adaface.miniature.rendered import Chunk
 from adaface.miniature.scene import VOCABULARY
 from adaface.miniature.training import Schedule, Task, autocast
 
@@ -25,8 +27,11 @@ class FactorsTask(Task):
         self.device = device
         self.net = FactorClassifier().to(device)
         self.modules = {"net": self.net}
-        self.sets = [plain_portraits(data), scene_portraits(data)]
-        self.held_out = held_out_pictures(data)
+        self.data = data
+
+    @cached_property
+    def sets(self) -> list[Chunk]:
+        return [plain_portraits(self.data), scene_portraits(self.data)]
 
     def loss(
         self, batch: int, rng: np.random.Generator, generator: torch.Generator
@@ -45,9 +50,10 @@ class FactorsTask(Task):
         return torch.stack(losses).mean(), {}
 
     def evaluate(self) -> dict[str, float]:
-        rows = np.flatnonzero(self.held_out["scene"].sum(1) > 0)
-        found = read_factors(self.net, to_tensor(self.held_out["image"][rows], self.device))
-        truth = torch.from_numpy(self.held_out["scene"][rows].astype(np.int64))
+        pictures = held_out_pictures(self.data)
+        rows = np.flatnonzero(pictures["scene"].sum(1) > 0)
+        found = read_factors(self.net, to_tensor(pictures["image"][rows], self.device))
+        truth = torch.from_numpy(pictures["scene"][rows].astype(np.int64))
         return {name: float((found[name] == truth[:, i]).float().mean()) for i, name in enumerate(VOCABULARY)}
 
     def export(self, folder: Path) -> None:
@@ -57,6 +63,9 @@ class FactorsTask(Task):
             for name, tensor in self.net.state_dict().items()
         }
         save_file(state, folder / "factors" / "classifier.safetensors")
+
+    def load(self, folder: Path) -> None:
+        self.net.load_state_dict(FactorClassifier.load(folder).state_dict())
 
 
 def _soften(x: Tensor, rng: np.random.Generator, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from adaface.miniature.clip import tokenize
-from adaface.miniature.diffusion import attend_plainly
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.rendered import Chunk, rendered_set
 from adaface.miniature.training import Schedule, autocast
@@ -27,17 +26,15 @@ _ROWS = 1200
 
 class TeacherTask(StableDiffusionTask):
     name = "teacher"
-    schedule = Schedule(steps=6000, batch=64, lr=8e-4, warmup=200, ema=0.999)
+    schedule = Schedule(steps=4000, batch=64, lr=8e-4, warmup=200, ema=0.999)
 
     def __init__(self, data: Path, weights: Path, device: torch.device):
         super().__init__(data, weights, device)
-        self.text = CLIPTextModel.from_pretrained(
-            weights / "sd" / "text_encoder", torch_dtype=torch.float32, attn_implementation="eager"
-        ).to(device)
-        self.unet = UNet2DConditionModel.from_pretrained(weights / "sd" / "unet", torch_dtype=torch.float32).to(device)
-        attend_plainly(self.unet)
-        self.modules = {"unet": self.unet, "text": self.text}
-        self.identities = identities_of(data, weights)
+        super().load(weights)  # it starts as Stable Diffusion
+
+    @cached_property
+    def identities(self) -> np.ndarray:
+        return identities_of(self.data, self.weights)
 
     def lr_scale(self, module: str) -> float:
         return 0.5 if module == "text" else 1.0
@@ -69,6 +66,21 @@ class TeacherTask(StableDiffusionTask):
         self.unet.half().save_pretrained(folder / "teacher" / "unet")
         self.text.float()
         self.unet.float()
+
+    def load(self, folder: Path) -> None:
+        unet, text, _ = load_teacher(folder)
+        self.unet.load_state_dict(unet.state_dict())
+        self.text.load_state_dict(text.state_dict())
+
+
+def load_teacher(weights: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
+    """The finished teacher, float32, on the CPU, and its tokenizer. Raises FileNotFoundError where there is none."""
+    place = weights / "teacher"
+    if not (place / "unet" / "diffusion_pytorch_model.safetensors").exists():
+        raise FileNotFoundError(f"{place} has no UNet; train it first: python -m adaface.miniature.train teacher")
+    unet = UNet2DConditionModel.from_pretrained(place / "unet", torch_dtype=torch.float32)
+    text = CLIPTextModel.from_pretrained(place / "text_encoder", torch_dtype=torch.float32)
+    return unet.eval(), text.eval(), CLIPTokenizer.from_pretrained(weights / "clip")
 
 
 def identities_of(data: Path, weights: Path) -> np.ndarray:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
 from adaface.miniature.portraits import SIZE, held_out_pictures, plain_portraits, scene_portraits
+from adaface.miniature.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
 from adaface.perception.classes import CLASS_NAMES
 
@@ -63,8 +64,11 @@ class VaeTask(Task):
         self.device = device
         self.vae = build_vae().to(device)
         self.modules = {"vae": self.vae}
-        self.sets = [plain_portraits(data), scene_portraits(data)]
-        self.held_out = held_out_pictures(data)
+        self.data = data
+
+    @cached_property
+    def sets(self) -> list[Chunk]:
+        return [plain_portraits(self.data), scene_portraits(self.data)]
 
     def loss(
         self, batch: int, rng: np.random.Generator, generator: torch.Generator
@@ -86,23 +90,28 @@ class VaeTask(Task):
         return distance + _KL_WEIGHT * kl, {"mse": float(error.detach().square().mean()), "kl": float(kl.detach())}
 
     def evaluate(self) -> dict[str, float]:
-        rows = np.arange(0, len(self.held_out["image"]), 4)
-        x = to_tensor(self.held_out["image"][rows], self.device)
-        z = torch.cat([self.vae.encode(part).latent_dist.mean for part in x.split(50)])
-        y = torch.cat([self.vae.decode(part).sample for part in z.split(50)]).clamp(-1, 1)
-        psnr = -10 * ((x - y) / 2).square().mean((1, 2, 3)).log10()
-        plain = torch.from_numpy(self.held_out["scene"][rows].sum(1) == 0)
-        self.vae.register_to_config(scaling_factor=float(1 / z.std()))
-        eye = torch.from_numpy(np.isin(self.held_out["classes"][rows], [4, 5]))
-        eyes = (F.l1_loss(y, x, reduction="none").mean(1)[eye] / 2).mean()
-        return {
-            "psnr": float(psnr.mean()),
-            "psnr_plain": float(psnr[plain].mean()),
-            "psnr_scenes": float(psnr[~plain].mean()),
-            "eye_error": float(eyes),
-            "latent_std": float(z.std()),
-        }
+        from adaface.miniature.measure.reconstruction import latent_scale, reconstruction_rows
+
+        pictures = {key: values[::4] for key, values in held_out_pictures(self.data).items()}
+        self.vae.register_to_config(scaling_factor=latent_scale(self.vae, pictures["image"]))
+        return reconstruction_rows(self.vae, pictures)
 
     def export(self, folder: Path) -> None:
-        self.vae.half().save_pretrained(folder / "vae")
+        self.vae.half().save_pretrained(vae_folder(folder))
         self.vae.float()
+
+    def load(self, folder: Path) -> None:
+        self.vae.load_state_dict(load_vae(folder).state_dict())
+
+
+def vae_folder(weights: Path) -> Path:
+    """Where the VAE is kept: in the folder of the Stable Diffusion that it becomes a part of."""
+    return weights / "sd" / "vae"
+
+
+def load_vae(weights: Path) -> AutoencoderKL:
+    """The finished VAE, float32, on the CPU. Raises FileNotFoundError where there is none."""
+    folder = vae_folder(weights)
+    if not (folder / "diffusion_pytorch_model.safetensors").exists():
+        raise FileNotFoundError(f"{folder} has no VAE; train it first: python -m adaface.miniature.train vae")
+    return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from adaface.perception.bisenet import BiSeNet
 from adaface.perception.classes import CLASS_NAMES
-from adaface.perception.config import BiSeNetConfig, OnnxParserConfig
+from adaface.perception.config import BiSeNetConfig, OnnxParserConfig, PerceptionConfig
 from adaface.perception.parsing import load_parser
 
 PHOTOS = (
@@ -137,6 +138,68 @@ def test_state_dicts_that_do_not_fit(tmp_path, varied):
     torch.save([1, 2], file)
     with pytest.raises(ValueError, match=r"holds a list"):
         load_parser(config, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def narrow() -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return BiSeNet(width=8).state_dict()
+
+
+def test_the_width_is_read_off_the_weights(narrow, varied):
+    for state, width in ((narrow, 8), (varied, 64)):
+        model = BiSeNet.from_state_dict(state)
+        assert model.cp.resnet.conv1.out_channels == width and model.conv_out.conv.conv.out_channels == 4 * width
+    assert sum(parameter.numel() for parameter in BiSeNet(width=16).parameters()) == 826_896
+    with torch.inference_mode():
+        assert BiSeNet.from_state_dict(narrow)(torch.zeros(2, 3, 64, 96)).shape == (2, 19, 64, 96)
+
+
+def test_a_narrow_half_precision_file_at_a_small_side(tmp_path, narrow, pictures):
+    file = tmp_path / "parser.safetensors"
+    save_file({name: value.half() if value.dim() > 1 else value for name, value in narrow.items()}, file)
+    parser = load_parser(BiSeNetConfig(file=str(file), side=128), device="cpu")
+    assert {parameter.dtype for parameter in parser.model.parameters()} == {torch.float32}
+    found = parser.parse(pictures)
+    assert found.shape == (2, 512, 512) and len(np.unique(found)) > 3
+    # the picture at 128 px, its class map enlarged pixel by pixel
+    small = np.stack([np.asarray(Image.fromarray(p).resize((128, 128), Image.Resampling.BILINEAR)) for p in pictures])
+    np.testing.assert_array_equal(found, parser.parse(small).repeat(4, axis=1).repeat(4, axis=2))
+    x = (small / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.inference_mode():
+        expected = BiSeNet.from_state_dict(load_file(file))(torch.from_numpy(x).permute(0, 3, 1, 2).float()).argmax(1)
+    assert (parser.parse(small) == expected.numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("side", [0, -32, 100, 513, 4096, "large"])
+def test_wrong_sides(side):
+    with pytest.raises(ValidationError, match=r"side\n.*(multiple of 32|greater than|less than|valid integer)"):
+        BiSeNetConfig(file="parser.pth", side=side)
+
+
+def test_the_side_counts_as_a_change_of_results():
+    def computed(**settings):
+        parser = BiSeNetConfig(file="parser.pth", **settings)
+        return PerceptionConfig(pack="pack", parser=parser).what_it_computes()
+
+    assert computed() == computed(side=512) != computed(side=256)
+
+
+def test_narrow_state_dicts_that_do_not_fit(tmp_path, narrow, varied):
+    file = tmp_path / "parser.pth"
+    config = BiSeNetConfig(file=str(file), side=64)
+    for wrong, name in (
+        ({**narrow, "ffm.conv1.weight": varied["ffm.conv1.weight"]}, r"ffm\.conv1\.weight"),
+        ({key: value for key, value in narrow.items() if key != "conv_out.conv_out.weight"}, r"conv_out\.conv_out"),
+        ({key: value for key, value in narrow.items() if key != "cp.resnet.conv1.weight"}, r"cp\.resnet\.conv1"),
+        ({**narrow, "cp.resnet.conv1.weight": torch.zeros(8)}, r"cp\.resnet\.conv1"),
+        ({"weight": torch.zeros(1)}, r"cp\.resnet\.conv1"),
+        ({}, r"cp\.resnet\.conv1"),
+    ):
+        torch.save(wrong, file)
+        with pytest.raises(ValueError, match=rf"not a state dict of face-parsing.PyTorch's BiSeNet(?s:.)*{name}"):
+            load_parser(config, device="cpu")
 
 
 class Marker:

@@ -230,6 +230,7 @@ def _measure(
         row |= {
             "n_parts": int(rng.integers(3, 10)) if few else 18 if many else int(rng.integers(10, 18)),
             "part_pixels": pictures.pixels,
+            "face_seen": 0.1 if "occluded" in reasons else 0.7,
             "foreground": float(rng.uniform(0.3, 0.7)),
             "mask": pictures.mask,
             "parts": pictures.parts,
@@ -254,7 +255,7 @@ def _measure(
         "roll": float(rng.normal(0, 8)),
         "sharpness": float(rng.uniform(1, 14) if "blurry" in reasons else 10 ** rng.uniform(1.3, 3.6)),
         "exposure": float(rng.uniform(0.2, 0.8)),
-        "clipped": 0.01,
+        "clipped": 0.7 if "bad_exposure" in reasons else 0.01,
         "embedding_norm": float(rng.normal(20, 3)),
         "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
     }

@@ -1,0 +1,93 @@
+"""Put finished weights into the package: `python -m adaface.miniature.ship`. Writes the manifest beside them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from adaface.miniature.shipped import MANIFEST, WEIGHTS, sha256
+from adaface.miniature.train import ORDER
+
+MAX_BYTES = 45_000_000
+# what the package holds; a folder stands for everything in it
+CONTENT = (
+    "pack/detector.onnx",
+    "pack/recogniser.onnx",
+    "pack/attributes.onnx",
+    "judge/recogniser.onnx",
+    "parser/bisenet.safetensors",
+    "factors/classifier.safetensors",
+    "clip",
+    "sd",
+    "teacher",
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m adaface.miniature.ship", description=(__doc__ or "").split(":")[0]
+    )
+    parser.add_argument("--runs", type=Path, default=Path("out/miniature"), help="what `train` wrote")
+    parser.add_argument("--to", type=Path, default=WEIGHTS)
+    given = parser.parse_args(arguments)
+    try:
+        manifest = ship(given.runs, given.to)
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    print(f"{len(manifest['files'])} files, {size / 1e6:.1f} MB, in {given.to}")
+    return 0
+
+
+def ship(runs: Path, to: Path) -> dict:
+    """Copy the weights of `runs` to the folder `to`, which is replaced as a whole; returns the manifest.
+
+    Raises:
+        FileNotFoundError: a model is not finished; all that are missing are named.
+        ValueError: together they are larger than `MAX_BYTES`.
+    """
+    source = runs / "weights"
+    missing = [name for name in CONTENT if not (source / name).exists()]
+    missing += [f"metrics of {name}" for name in ORDER if not (runs / name / "metrics.json").exists()]
+    if missing:
+        raise FileNotFoundError(f"{runs} is not finished: {', '.join(missing)} missing; train them first")
+    files = sorted(file for name in CONTENT for file in _files(source / name))
+    size = sum(file.stat().st_size for file in files)
+    if size > MAX_BYTES:
+        raise ValueError(f"the weights take {size / 1e6:.1f} MB, the package has room for {MAX_BYTES / 1e6:.0f}")
+    fresh = to.with_name(f"{to.name}.tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    entries = {}
+    for file in files:
+        name = file.relative_to(source).as_posix()
+        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, fresh / name)
+        entries[name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    models = {name: json.loads((runs / name / "metrics.json").read_text()) for name in ORDER}
+    manifest = {"commit": _commit(), "files": entries, "models": models}
+    (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    shutil.rmtree(to, ignore_errors=True)
+    os.replace(fresh, to)
+    return manifest
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
+def _commit() -> str:
+    """The commit of the recipes, with a mark where they were changed since."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(
+        describe, cwd=Path(__file__).parent, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Where a model lies: a path, or `package://PACKAGE/PATH` for what is shipped inside an installed Python package.
+
+A configuration that names a shipped model so works from any folder and on every machine that has the package:
+`package://adaface.miniature/weights/pack`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+PREFIX = "package://"
+
+
+def model_path(name: str | Path) -> Path:
+    """The local path of a model file or folder; whether it exists is not looked at.
+
+    Raises ValueError for a package that is not installed, and for a path that leaves it.
+    """
+    text = str(name)
+    if not text.startswith(PREFIX):
+        return Path(text).expanduser()
+    package, _, inside = text[len(PREFIX) :].partition("/")
+    try:
+        found = importlib.util.find_spec(package) if package else None
+    except (ModuleNotFoundError, ValueError):  # of a parent package; of a name such as "a..b"
+        found = None
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(
+            f"{text}: there is no Python package {package!r} here; write {PREFIX}PACKAGE/PATH, "
+            "for example package://adaface.miniature/weights/pack"
+        )
+    if not inside or ".." in Path(inside).parts or inside.startswith("/"):
+        raise ValueError(f"{text}: name a file or folder inside the package")
+    return Path(next(iter(found.submodule_search_locations))) / inside

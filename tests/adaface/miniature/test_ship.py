@@ -1,0 +1,62 @@
+"""Weights on their way into the package, and their manifest."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adaface.miniature import ship as shipping
+from adaface.miniature.ship import CONTENT, main, ship
+from adaface.miniature.shipped import check
+from adaface.miniature.train import ORDER
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for name in CONTENT:
+        file = tmp_path / "runs" / "weights" / (name if "." in name else f"{name}/unet/model.safetensors")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+    (tmp_path / "runs" / "weights" / "notes.txt").write_text("not shipped")
+    for name in ORDER:
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "metrics.json").write_text(json.dumps({"steps": 7}))
+    return tmp_path / "runs"
+
+
+def test_what_is_shipped_is_complete_and_checks(runs, tmp_path):
+    manifest = ship(runs, tmp_path / "to")
+    assert len(manifest["files"]) == len(CONTENT) and "notes.txt" not in manifest["files"]
+    assert manifest["models"]["clip"] == {"steps": 7} and manifest["commit"]
+    assert check(tmp_path / "to") == []
+
+
+def test_a_changed_and_a_missing_file_are_named(runs, tmp_path):
+    ship(runs, tmp_path / "to")
+    (tmp_path / "to" / "pack" / "detector.onnx").write_bytes(b"other")
+    (tmp_path / "to" / "judge" / "recogniser.onnx").unlink()
+    problems = check(tmp_path / "to")
+    assert len(problems) == 2
+    assert any("detector.onnx is not the shipped file (sha256 differs)" in problem for problem in problems)
+    assert any("recogniser.onnx is missing" in problem for problem in problems)
+
+
+def test_a_folder_without_manifest_says_so(tmp_path):
+    assert "manifest.json does not exist" in check(tmp_path)[0]
+
+
+def test_unfinished_runs_are_refused_and_nothing_is_replaced(runs, tmp_path, capsys):
+    ship(runs, tmp_path / "to")
+    (runs / "weights" / "parser" / "bisenet.safetensors").unlink()
+    (runs / "sd" / "metrics.json").unlink()
+    assert main(["--runs", str(runs), "--to", str(tmp_path / "to")]) == 1
+    said = capsys.readouterr().err
+    assert "parser/bisenet.safetensors, metrics of sd missing" in said
+    assert check(tmp_path / "to") == []
+
+
+def test_too_much_is_refused(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "MAX_BYTES", 20)
+    with pytest.raises(ValueError, match="the package has room for 0"):
+        ship(runs, tmp_path / "to")
+    assert not (tmp_path / "to").exists()

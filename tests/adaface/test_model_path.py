@@ -1,0 +1,51 @@
+"""`package://` names what is shipped; everything else is an ordinary path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import adaface.perception
+from adaface.model_path import model_path
+from adaface.perception.config import BiSeNetConfig
+from adaface.perception.pack import resolve_pack
+from adaface.perception.parsing import load_parser
+
+
+def test_an_ordinary_path_is_left_as_it_is():
+    assert model_path("models/antelopev2") == Path("models/antelopev2")
+    assert model_path(Path("/a/b")) == Path("/a/b")
+    assert model_path("~/models") == Path.home() / "models"
+
+
+def test_a_file_of_a_package_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = model_path("package://adaface.perception/classes.py")
+    assert file.is_file() and file.parent == Path(adaface.perception.__path__[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["package://no_such_package/x", "package://adaface.nothing.at/x", "package:///x", "package://a..b/x"]
+)
+def test_a_package_that_is_not_there_is_named(name):
+    with pytest.raises(ValueError, match="no Python package"):
+        model_path(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["package://adaface", "package://adaface/", "package://adaface/../x", "package://adaface//x"]
+)
+def test_a_path_that_leaves_the_package_is_refused(name):
+    with pytest.raises(ValueError, match="inside the package"):
+        model_path(name)
+
+
+def test_packs_and_parsers_can_be_named_so(tmp_path, monkeypatch):
+    (tmp_path / "shipping_models" / "pack").mkdir(parents=True)
+    (tmp_path / "shipping_models" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no \.onnx file in .*shipping_models"):
+        resolve_pack("package://shipping_models/pack")
+    with pytest.raises(FileNotFoundError, match=r"shipping_models.nothing\.safetensors does not exist"):
+        load_parser(BiSeNetConfig(file="package://shipping_models/nothing.safetensors"))
