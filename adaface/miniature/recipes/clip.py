@@ -115,5 +115,5 @@ def load_clip(weights: Path) -> tuple[CLIPModel, CLIPTokenizer]:
     folder = weights / "clip"
     if not (folder / "model.safetensors").exists():
         raise FileNotFoundError(f"{folder} has no CLIP; train it first: python -m adaface.miniature.train clip")
-    clip = CLIPModel.from_pretrained(folder, torch_dtype=torch.float32, attn_implementation="eager")
+    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return clip.eval().requires_grad_(False), CLIPTokenizer.from_pretrained(folder)

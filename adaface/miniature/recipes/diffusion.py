@@ -114,4 +114,4 @@ def load_sd(weights: Path) -> StableDiffusionPipeline:
     folder = weights / "sd"
     if not (folder / "model_index.json").exists():
         raise FileNotFoundError(f"{folder} has no pipeline; train it first: python -m adaface.miniature.train sd")
-    return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)

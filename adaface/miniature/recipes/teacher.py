@@ -78,8 +78,8 @@ def load_teacher(weights: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CL
     place = weights / "teacher"
     if not (place / "unet" / "diffusion_pytorch_model.safetensors").exists():
         raise FileNotFoundError(f"{place} has no UNet; train it first: python -m adaface.miniature.train teacher")
-    unet = UNet2DConditionModel.from_pretrained(place / "unet", torch_dtype=torch.float32)
-    text = CLIPTextModel.from_pretrained(place / "text_encoder", torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(place / "unet", dtype=torch.float32)
+    text = CLIPTextModel.from_pretrained(place / "text_encoder", dtype=torch.float32)
     return unet.eval(), text.eval(), CLIPTokenizer.from_pretrained(weights / "clip")
 
 
