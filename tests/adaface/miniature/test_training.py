@@ -34,6 +34,9 @@ class Line(Task):
     def export(self, folder: Path) -> None:
         raise NotImplementedError
 
+    def load(self, folder: Path) -> None:
+        raise NotImplementedError
+
 
 def trained(folder: Path, *stops: int) -> Trainer:
     """Run to each of the stops in a trainer of its own, as a killed and restarted job does."""
