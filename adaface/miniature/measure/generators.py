@@ -38,14 +38,15 @@ class Models:
     vae: AutoencoderKL
 
     @torch.inference_mode()
-    def draw(self, states: Tensor, *, steps: int = STEPS, guidance: float = GUIDANCE, seed: int = SEED) -> np.ndarray:
+    def draw(self, states: Tensor, *, seed: int = SEED) -> np.ndarray:
         """Text states (B, 77, D) -> uint8 (B, 64, 64, 3)."""
         empty = text_states(self.text, self.tokenizer, [""])
-        return to_images(decode(self.vae, sample(self.unet, states, empty, steps=steps, guidance=guidance, seed=seed)))
+        return to_images(decode(self.vae, sample(self.unet, states, empty, steps=STEPS, guidance=GUIDANCE, seed=seed)))
 
     @torch.inference_mode()
-    def draw_prompts(self, prompts: list[str], **settings: float) -> np.ndarray:
-        return self.draw(text_states(self.text, self.tokenizer, prompts), **settings)  # type: ignore[arg-type]
+    def draw_prompts(self, prompts: list[str]) -> np.ndarray:
+        """One picture per prompt, uint8 (B, 64, 64, 3)."""
+        return self.draw(text_states(self.text, self.tokenizer, prompts))
 
 
 def people_and_photos(count: int = PEOPLE, photos: int = 2) -> tuple[list[Identity], np.ndarray]:
