@@ -140,8 +140,8 @@ def _export_pairs(arguments: argparse.Namespace) -> int:
 
 
 def _render_faces(arguments: argparse.Namespace) -> int:
-    from adaface.miniature.album import write_album
-    from adaface.miniature.album_plan import AlbumSize
+    from adaface.miniature.album.plan import AlbumSize
+    from adaface.miniature.album.write import write_album
 
     flat = max(0, 2 * arguments.identities) if arguments.flat is None else arguments.flat
     size = AlbumSize(arguments.identities, arguments.images, arguments.faults, flat, arguments.seed)

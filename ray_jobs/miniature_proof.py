@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from adaface.miniature.album import read_truth
+from adaface.miniature.album.write import read_truth
 from data_pipeline.plan import feature_key
 from data_pipeline.storage import Storage
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from adaface.miniature.captions import vocabulary
-from adaface.miniature.tokenizer import build_tokenizer
+from adaface.miniature.networks.tokenizer import build_tokenizer
+from adaface.miniature.world.captions import vocabulary
 from adaface.teacher import PROMPT, teacher_states
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from adaface.miniature.album import read_truth, write_album
-from adaface.miniature.album_plan import FAULTS, AlbumSize
+from adaface.miniature.album.plan import FAULTS, AlbumSize
+from adaface.miniature.album.write import read_truth, write_album
 from adaface.perception.faces import Face, FaceResult
 from data_pipeline import measures
 from data_pipeline.config import DataConfig

@@ -19,7 +19,7 @@ from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.generators import people_and_photos
 from adaface.miniature.measure.grids import GRIDS
 from adaface.miniature.measure.reconstruction import identity_kept
-from adaface.miniature.recipes.vae import load_vae
+from adaface.miniature.networks.vae import load_vae
 from adaface.miniature.shipped import WEIGHTS
 from adaface.miniature.train import ORDER, make_task
 

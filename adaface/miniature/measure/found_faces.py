@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaface.miniature.recogniser import ID_DIM, embed_portraits, load_recogniser
+from adaface.miniature.networks.recogniser import ID_DIM, embed_portraits, load_recogniser
 
 # a picture of 64 px fills the detector's input once enlarged to this
 _DETECTOR_SIZE = 160

@@ -11,16 +11,16 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from adaface.miniature.captions import identity_phrase, prompt_for
-from adaface.miniature.diffusion import decode, sample, text_states
-from adaface.miniature.factors import FactorClassifier, read_factors
-from adaface.miniature.identity import Identity
 from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.identity_gap import identity_gap
-from adaface.miniature.portraits import SIZE, held_out_people
-from adaface.miniature.recipes.vae import load_vae, to_images
+from adaface.miniature.networks.diffusion import decode, sample, text_states
+from adaface.miniature.networks.factors import FactorClassifier, read_factors
+from adaface.miniature.networks.vae import load_vae, to_images
+from adaface.miniature.pictures.portraits import SIZE, held_out_people
 from adaface.miniature.render import render
-from adaface.miniature.scene import VOCABULARY, Nuisance, Scene
+from adaface.miniature.world.captions import identity_phrase, prompt_for
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import VOCABULARY, Nuisance, Scene
 from adaface.teacher import teacher_states
 
 PEOPLE = 48

@@ -9,17 +9,16 @@ import cv2
 import numpy as np
 import torch
 
-from adaface.miniature.captions import identity_phrase
-from adaface.miniature.identity import Identity
 from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.generators import Models, people_and_photos
 from adaface.miniature.measure.reconstruction import reconstruct
-from adaface.miniature.portraits import SIZE, held_out_people
-from adaface.miniature.recipes.diffusion import load_sd
-from adaface.miniature.recipes.teacher import load_teacher
-from adaface.miniature.recipes.vae import load_vae
+from adaface.miniature.networks.diffusion import load_sd, load_teacher
+from adaface.miniature.networks.vae import load_vae
+from adaface.miniature.pictures.portraits import SIZE, held_out_people
 from adaface.miniature.render import grid, render
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.captions import identity_phrase
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 from adaface.teacher import teacher_states
 
 COLUMNS = 12

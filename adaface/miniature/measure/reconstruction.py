@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from adaface.miniature.measure.found_faces import FaceReader
-from adaface.miniature.recipes.vae import to_images, to_tensor
-from adaface.miniature.rendered import Chunk
+from adaface.miniature.networks.vae import to_images, to_tensor
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.perception.classes import CLASS_NAMES
 
 _EYES = [CLASS_NAMES.index("l_eye"), CLASS_NAMES.index("r_eye")]

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
-from adaface.miniature.captions import caption, prompt_for
-from adaface.miniature.clip import tokenize
-from adaface.miniature.portraits import person_at, scene_at
-from adaface.miniature.recipes.vae import to_tensor
-from adaface.miniature.rendered import Chunk
-from adaface.miniature.scene import VOCABULARY
+from adaface.miniature.networks.clip import tokenize
+from adaface.miniature.networks.vae import to_tensor
+from adaface.miniature.pictures.portraits import person_at, scene_at
+from adaface.miniature.pictures.rendered import Chunk
+from adaface.miniature.world.captions import caption, prompt_for
+from adaface.miniature.world.scene import VOCABULARY
 
 CAPTIONS = 64  # to choose from
 _DRAWS, _BATCH = 30, 200

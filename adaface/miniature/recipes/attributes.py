@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaface.miniature.alignment import ATTRIBUTE_SIDE, crop_box
-from adaface.miniature.attributes import (
+from adaface.miniature.networks.alignment import ATTRIBUTE_SIDE, crop_box
+from adaface.miniature.networks.attributes import (
     AttributeNet,
     GroupHead,
     age_groups,
@@ -21,11 +21,11 @@ from adaface.miniature.attributes import (
     to_attribute_input,
     years,
 )
-from adaface.miniature.augment import degrade, jitter_box
-from adaface.miniature.conv_net import load_onnx, save_onnx
-from adaface.miniature.photo_albums import HELD_OUT, decode, load_album
+from adaface.miniature.networks.conv_net import load_onnx, save_onnx
+from adaface.miniature.pictures.augment import degrade, jitter_box
+from adaface.miniature.pictures.photo_albums import HELD_OUT, decode, load_album
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.recipes.recogniser import HELD_OUT_ALBUMS, RecogniserTask
-from adaface.miniature.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
 
 # Error of the box, of its longer side: in training up to, and in the evaluation.

@@ -13,17 +13,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
 
-from adaface.miniature.captions import caption, prompt_for, vocabulary
-from adaface.miniature.clip import build_clip, tokenize
-from adaface.miniature.identity import CLASS_WORDS
-from adaface.miniature.portraits import held_out_pictures, person_at, plain_portraits, scene_at, scene_portraits
-from adaface.miniature.recipes.vae import to_tensor
-from adaface.miniature.rendered import Chunk
-from adaface.miniature.scene import VOCABULARY
-from adaface.miniature.tokenizer import build_tokenizer
+from adaface.miniature.networks.clip import build_clip, load_clip, tokenize
+from adaface.miniature.networks.tokenizer import build_tokenizer
+from adaface.miniature.networks.vae import to_tensor
+from adaface.miniature.pictures.portraits import (
+    held_out_pictures,
+    person_at,
+    plain_portraits,
+    scene_at,
+    scene_portraits,
+)
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.world.captions import caption, prompt_for, vocabulary
+from adaface.miniature.world.identity import CLASS_WORDS
+from adaface.miniature.world.scene import VOCABULARY
 
 _MAX_LOGIT_SCALE = 60.0
 
@@ -108,12 +113,3 @@ def _questions(factor: str, rng: np.random.Generator) -> list[str]:
     subject = str(rng.choice(("person", *CLASS_WORDS)))
     seed = int(rng.integers(2**62)) if rng.random() < 0.5 else None
     return [prompt_for(factor, word, subject, seed) for word in VOCABULARY[factor]]
-
-
-def load_clip(weights: Path) -> tuple[CLIPModel, CLIPTokenizer]:
-    """The finished CLIP, float32, on the CPU, and its tokenizer. Raises FileNotFoundError where there is none."""
-    folder = weights / "clip"
-    if not (folder / "model.safetensors").exists():
-        raise FileNotFoundError(f"{folder} has no CLIP; train it first: python -m adaface.miniature.train clip")
-    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return clip.eval().requires_grad_(False), CLIPTokenizer.from_pretrained(folder)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaface.miniature.detector import (
+from adaface.miniature.measure.detection import measure, open_detector
+from adaface.miniature.networks.detector import (
     Detector,
     concatenated,
     decode_boxes,
@@ -20,10 +21,9 @@ from adaface.miniature.detector import (
     load_detector,
     places,
 )
-from adaface.miniature.detector_measure import measure, open_detector
-from adaface.miniature.detector_photos import load_photos
-from adaface.miniature.detector_views import view
-from adaface.miniature.rendered import Chunk
+from adaface.miniature.pictures.detector_photos import load_photos
+from adaface.miniature.pictures.detector_views import view
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
 
 _SIDES = (160, 224, 320)  # of the training pictures, px
@@ -65,7 +65,7 @@ class DetectorTask(Task):
         return detection_loss(scores[..., 0], boxes, points, targets, [f for _, f in views], where, stride)
 
     def evaluate(self) -> dict[str, float]:
-        """See `detector_measure.measure`."""
+        """See `measure.detection.measure`."""
         with tempfile.TemporaryDirectory() as folder:
             export_detector(self.detector, Path(folder) / "detector.onnx")
             return measure(open_detector(Path(folder) / "detector.onnx"), self.data)

@@ -10,22 +10,22 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from adaface.miniature.captions import caption
-from adaface.miniature.clip import text_encoder_of, tokenize
-from adaface.miniature.diffusion import (
+from adaface.miniature.networks.clip import load_clip, text_encoder_of, tokenize
+from adaface.miniature.networks.diffusion import (
     attend_plainly,
     build_unet,
     draw_timesteps,
+    load_sd,
     loss_weights,
     noise_scheduler,
     sampler,
 )
-from adaface.miniature.latents import latents_of
-from adaface.miniature.portraits import person_at, plain_portraits, scene_at, scene_portraits
-from adaface.miniature.recipes.clip import load_clip
-from adaface.miniature.recipes.vae import load_vae
-from adaface.miniature.rendered import Chunk
+from adaface.miniature.networks.vae import load_vae
+from adaface.miniature.pictures.latents import latents_of
+from adaface.miniature.pictures.portraits import person_at, plain_portraits, scene_at, scene_portraits
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.world.captions import caption
 
 _PLAIN_SHARE = 0.35
 _NO_CAPTION = 0.10  # for classifier-free guidance (Ho and Salimans 2022)
@@ -107,11 +107,3 @@ class StableDiffusionTask(Task):
         pipe = load_sd(folder)
         self.unet.load_state_dict(pipe.unet.state_dict())
         self.text.load_state_dict(pipe.text_encoder.state_dict())
-
-
-def load_sd(weights: Path) -> StableDiffusionPipeline:
-    """The finished Stable Diffusion, float32, on the CPU. Raises FileNotFoundError where there is none."""
-    folder = weights / "sd"
-    if not (folder / "model_index.json").exists():
-        raise FileNotFoundError(f"{folder} has no pipeline; train it first: python -m adaface.miniature.train sd")
-    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)

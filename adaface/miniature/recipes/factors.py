@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaface.miniature.factors import FactorClassifier, read_factors
-from adaface.miniature.portraits import held_out_pictures, plain_portraits, scene_portraits
-from adaface.miniature.recipes.vae import to_tensor
-from adaface.miniature.rendered import Chunk
-from adaface.miniature.scene import VOCABULARY
+from adaface.miniature.networks.factors import FactorClassifier, read_factors
+from adaface.miniature.networks.vae import to_tensor
+from adaface.miniature.pictures.portraits import held_out_pictures, plain_portraits, scene_portraits
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.world.scene import VOCABULARY
 
 
 class FactorsTask(Task):

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adaface.miniature.parser_photos import held_out_samples, load_training_set, mirrored
-from adaface.miniature.rendered import Chunk
+from adaface.miniature.pictures.parser_photos import held_out_samples, load_training_set, mirrored
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
 from adaface.perception.bisenet import AUXILIARY, BiSeNet, Head
 from adaface.perception.classes import CLASS_NAMES
@@ -93,9 +93,9 @@ class ParserTask(Task):
     def evaluate(self) -> dict[str, float]:
         """The exported file, run by the pipeline's own code, on held-out album photographs at 512 x 512.
 
-        See `parser_measure.Agreement` for what the numbers are; those of "any" have all styles, lights and poses.
+        See `measure.parsing.Agreement` for what the numbers are; those of "any" have all styles, lights and poses.
         """
-        from adaface.miniature.parser_measure import compare
+        from adaface.miniature.measure.parsing import compare
         from adaface.perception.config import BiSeNetConfig
         from adaface.perception.parsing import load_parser
 

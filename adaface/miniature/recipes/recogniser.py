@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adaface.miniature.alignment import RECOGNITION_SIDE, align
-from adaface.miniature.augment import degrade, jitter_points
-from adaface.miniature.conv_net import save_onnx
-from adaface.miniature.margin import PeopleHead, known_factors
-from adaface.miniature.photo_albums import HELD_OUT, Album, decode, load_album
-from adaface.miniature.recogniser import (
+from adaface.miniature.measure.verification import probe, verify
+from adaface.miniature.networks.alignment import RECOGNITION_SIDE, align
+from adaface.miniature.networks.conv_net import save_onnx
+from adaface.miniature.networks.margin import PeopleHead, known_factors
+from adaface.miniature.networks.recogniser import (
     ID_DIM,
     NETWORKS,
     EmbeddingNet,
@@ -25,9 +24,10 @@ from adaface.miniature.recogniser import (
     recogniser_file,
     to_input,
 )
-from adaface.miniature.rendered import Chunk
+from adaface.miniature.pictures.augment import degrade, jitter_points
+from adaface.miniature.pictures.photo_albums import HELD_OUT, Album, decode, load_album
+from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
-from adaface.miniature.verification import probe, verify
 
 # People whom no network has seen: photographs without sunglasses in plain light, and pictures of all kinds.
 HELD_OUT_ALBUMS = {

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from adaface.miniature.clip import tokenize
+from adaface.miniature.networks.clip import tokenize
+from adaface.miniature.networks.diffusion import load_teacher
+from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
-from adaface.miniature.rendered import Chunk, rendered_set
 from adaface.miniature.training import Schedule, autocast
 from adaface.teacher import teacher_states
 
@@ -73,16 +72,6 @@ class TeacherTask(StableDiffusionTask):
         self.text.load_state_dict(text.state_dict())
 
 
-def load_teacher(weights: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """The finished teacher, float32, on the CPU, and its tokenizer. Raises FileNotFoundError where there is none."""
-    place = weights / "teacher"
-    if not (place / "unet" / "diffusion_pytorch_model.safetensors").exists():
-        raise FileNotFoundError(f"{place} has no UNet; train it first: python -m adaface.miniature.train teacher")
-    unet = UNet2DConditionModel.from_pretrained(place / "unet", dtype=torch.float32)
-    text = CLIPTextModel.from_pretrained(place / "text_encoder", dtype=torch.float32)
-    return unet.eval(), text.eval(), CLIPTokenizer.from_pretrained(weights / "clip")
-
-
 def identities_of(data: Path, weights: Path) -> np.ndarray:
     """float16 (N, 64): the unit ID embeddings of the plain portraits, by the pack's recogniser."""
     import hashlib
@@ -97,7 +86,7 @@ def identities_of(data: Path, weights: Path) -> np.ndarray:
 
 
 def _embed(pictures: Path, weights: Path, chunk: int) -> Chunk:
-    from adaface.miniature.recogniser import embed_portraits, load_recogniser
+    from adaface.miniature.networks.recogniser import embed_portraits, load_recogniser
 
     torch.set_num_threads(1)
     net = load_recogniser(weights, "pack")

@@ -10,7 +10,7 @@ import math
 import cv2
 import numpy as np
 
-from adaface.miniature.scene import Nuisance
+from adaface.miniature.world.scene import Nuisance
 
 # OpenCV takes polygon corners as fixed-point numbers with this many fractional bits.
 _FRACTION = 4

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from adaface.miniature.identity import BEARDS, HAIR_STYLES, Identity
 from adaface.miniature.render.canvas import SIN, Frame
 from adaface.miniature.render.shape import HeadShape
+from adaface.miniature.world.identity import BEARDS, HAIR_STYLES, Identity
 from adaface.perception.classes import CLASS_NAMES
 
 HAIR, SKIN = CLASS_NAMES.index("hair"), CLASS_NAMES.index("skin")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from adaface.miniature.identity import Identity
 from adaface.miniature.render.canvas import Frame
 from adaface.miniature.render.shape import HeadShape
-from adaface.miniature.scene import Nuisance
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance
 from adaface.perception.classes import CLASS_NAMES
 
 _ID = {name: index for index, name in enumerate(CLASS_NAMES)}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from adaface.miniature.identity import Identity
 from adaface.miniature.render.canvas import Canvas, Frame
 from adaface.miniature.render.finish import illuminate, photograph, stylise
 from adaface.miniature.render.hair import draw_back_hair, draw_beard, draw_front_hair
@@ -17,7 +16,8 @@ from adaface.miniature.render.head import draw_ears, draw_eyes, draw_face, draw_
 from adaface.miniature.render.places import background
 from adaface.miniature.render.shape import HeadShape
 from adaface.miniature.render.wear import draw_clothes, draw_eyewear, draw_headwear, draw_neck
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 
 MIN_SIDE, MAX_SIDE = 16, 2048
 # Pictures are drawn at least this large and scaled down, so that lines are as wide in a small one as in a large one.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaface.miniature.identity import Identity
 from adaface.miniature.render.canvas import COS, SIN
+from adaface.miniature.world.identity import Identity
 
 _SKIN = np.array([[255, 226, 203], [241, 198, 160], [216, 164, 120], [168, 112, 74], [96, 60, 42]], np.float64)
 _HAIR = np.array(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from adaface.miniature.identity import Identity
 from adaface.miniature.render.canvas import Canvas
 from adaface.miniature.render.finish import illuminate, photograph, stylise
 from adaface.miniature.render.places import background
@@ -16,7 +15,8 @@ from adaface.miniature.render.portrait import MAX_SIDE, MIN_SIDE
 from adaface.miniature.render.shape import HeadShape
 from adaface.miniature.render.things import THINGS, draw_thing
 from adaface.miniature.render.wear import draw_clothes
-from adaface.miniature.scene import CLOTHES, Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import CLOTHES, Nuisance, Scene
 
 # Small pictures are drawn at least this large and scaled down, as portraits are.
 _DRAWING_SIDE = 192

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from adaface.miniature import album as album_module
-from adaface.miniature.album import read_truth, write_album
-from adaface.miniature.album_plan import FAULTS, FLAT_FAULTS, AlbumSize, plan_album
-from adaface.miniature.faults import PICTURES
-from adaface.miniature.identity import Identity
-from adaface.miniature.names import unused
-from adaface.miniature.photo_file import Jpeg, upright
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.album import write as album_module
+from adaface.miniature.album.faults import PICTURES
+from adaface.miniature.album.names import unused
+from adaface.miniature.album.photo_file import Jpeg, upright
+from adaface.miniature.album.plan import FAULTS, FLAT_FAULTS, AlbumSize, plan_album
+from adaface.miniature.album.write import read_truth, write_album
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 from adaface.perception.classes import CLASS_NAMES
 from data_pipeline.config import DataConfig
 from data_pipeline.sources import list_images

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
-from adaface.miniature.alignment import align, crop_box, similarity
-from adaface.miniature.identity import Identity
+from adaface.miniature.networks.alignment import align, crop_box, similarity
 from adaface.miniature.render import Picture, render
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_many_faces_are_aligned_as_one_by_one(pictures: list[Picture]) -> None:
 
 
 def test_a_turned_and_scaled_template_comes_back() -> None:
-    from adaface.miniature.alignment import TEMPLATE
+    from adaface.miniature.networks.alignment import TEMPLATE
 
     angle, scale, shift = 0.7, 2.5, np.array([31.0, -7.0])
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

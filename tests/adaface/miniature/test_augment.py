@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from adaface.miniature.augment import degrade, jitter_box, jitter_points
-from adaface.miniature.identity import Identity
+from adaface.miniature.pictures.augment import degrade, jitter_box, jitter_points
 from adaface.miniature.render import render
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 
 
 def test_points_and_boxes_are_off_by_the_share_asked_for() -> None:

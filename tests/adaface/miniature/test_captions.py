@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from adaface.miniature.captions import caption, class_caption, identity_phrase, vocabulary
-from adaface.miniature.identity import Identity
-from adaface.miniature.scene import VOCABULARY, Scene
-from adaface.miniature.tokenizer import MAX_LENGTH, build_tokenizer
+from adaface.miniature.networks.tokenizer import MAX_LENGTH, build_tokenizer
+from adaface.miniature.world.captions import caption, class_caption, identity_phrase, vocabulary
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import VOCABULARY, Scene
 
 
 @pytest.fixture(scope="module")

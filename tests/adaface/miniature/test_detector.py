@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from adaface.miniature.detector import (
+from adaface.miniature.measure.detection import Tally, open_detector
+from adaface.miniature.networks.detector import (
     Detector,
     concatenated,
     decode_boxes,
@@ -20,9 +21,8 @@ from adaface.miniature.detector import (
     load_detector,
     places,
 )
-from adaface.miniature.detector_measure import Tally, open_detector
-from adaface.miniature.detector_photos import decode, load_photos
-from adaface.miniature.detector_views import mirror, moved, seen_in, view
+from adaface.miniature.pictures.detector_photos import decode, load_photos
+from adaface.miniature.pictures.detector_views import mirror, moved, seen_in, view
 from adaface.miniature.recipes.detector import DetectorTask, assign, detection_loss, overlaps, to_tensor
 from adaface.miniature.training import Trainer
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from adaface.miniature.diffusion import draw_timesteps, loss_weights, noise_scheduler, sample
+from adaface.miniature.networks.diffusion import draw_timesteps, loss_weights, noise_scheduler, sample
 
 
 class Ideal(nn.Module):

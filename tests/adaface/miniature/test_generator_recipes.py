@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from adaface.miniature.identity import Identity
-from adaface.miniature.portraits import _pictures, person_at, scene_at
-from adaface.miniature.recipes.clip import ClipTask, _questions, load_clip
-from adaface.miniature.recipes.diffusion import StableDiffusionTask, load_sd
+from adaface.miniature.networks.clip import load_clip
+from adaface.miniature.networks.diffusion import load_sd, load_teacher
+from adaface.miniature.networks.vae import load_vae, to_images, to_tensor
+from adaface.miniature.pictures.portraits import _pictures, person_at, scene_at
+from adaface.miniature.recipes.clip import ClipTask, _questions
+from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.recipes.factors import FactorsTask
-from adaface.miniature.recipes.teacher import TeacherTask, load_teacher
-from adaface.miniature.recipes.vae import VaeTask, load_vae, pixel_weights, to_images, to_tensor
-from adaface.miniature.scene import VOCABULARY, Scene
+from adaface.miniature.recipes.teacher import TeacherTask
+from adaface.miniature.recipes.vae import VaeTask, pixel_weights
 from adaface.miniature.train import ORDER, make_task
 from adaface.miniature.training import Task, Trainer
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import VOCABULARY, Scene
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from adaface.miniature.identity import Identity
-from adaface.miniature.margin import NORM, PeopleHead, angular_margin, known_factors
+from adaface.miniature.networks.margin import NORM, PeopleHead, angular_margin, known_factors
+from adaface.miniature.world.identity import Identity
 
 
 def test_the_margin_is_added_to_the_angle_of_the_own_centre_only() -> None:

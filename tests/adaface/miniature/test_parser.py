@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adaface.miniature.parser_measure import compare, tally
-from adaface.miniature.parser_photos import PER_CHUNK, held_out_samples, load_training_set, mirrored
+from adaface.miniature.measure.parsing import compare, tally
+from adaface.miniature.pictures.parser_photos import PER_CHUNK, held_out_samples, load_training_set, mirrored
 from adaface.miniature.recipes.parser import FILE, SIDE, ParserTask, class_weights, segmentation_losses
 from adaface.miniature.training import Schedule, Trainer
 from adaface.perception.bisenet import BiSeNet

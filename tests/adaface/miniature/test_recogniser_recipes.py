@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaface.miniature.photo_albums import PEOPLE_PER_CHUNK, SLOT, Album, decode, load_album
+from adaface.miniature.pictures.photo_albums import PEOPLE_PER_CHUNK, SLOT, Album, decode, load_album
 from adaface.miniature.recipes import attributes, recogniser
 from adaface.miniature.recipes.attributes import AttributesTask
 from adaface.miniature.recipes.recogniser import JudgeTask, RecogniserTask

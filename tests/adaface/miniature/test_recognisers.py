@@ -11,12 +11,19 @@ import pytest
 import torch
 from torch import nn
 
-from adaface.miniature.alignment import align, crop_box
-from adaface.miniature.attributes import AGES, AttributeNet, age_groups, attribute_file, genders, group_of, years
-from adaface.miniature.attributes import to_attribute_input as scaled_for_attributes
-from adaface.miniature.conv_net import load_onnx, save_onnx
-from adaface.miniature.identity import Identity
-from adaface.miniature.recogniser import (
+from adaface.miniature.networks.alignment import align, crop_box
+from adaface.miniature.networks.attributes import (
+    AGES,
+    AttributeNet,
+    age_groups,
+    attribute_file,
+    genders,
+    group_of,
+    years,
+)
+from adaface.miniature.networks.attributes import to_attribute_input as scaled_for_attributes
+from adaface.miniature.networks.conv_net import load_onnx, save_onnx
+from adaface.miniature.networks.recogniser import (
     NETWORKS,
     Judge,
     Recogniser,
@@ -26,7 +33,8 @@ from adaface.miniature.recogniser import (
     to_input,
 )
 from adaface.miniature.render import Picture, render
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 from adaface.perception.onnx_session import batch_limit, session_options
 
 SIDES = {Recogniser: 112, Judge: 112, AttributeNet: 96}

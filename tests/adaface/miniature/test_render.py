@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adaface.miniature.identity import CLASS_WORDS, Identity
 from adaface.miniature.render import Sitter, grid, render, render_people
-from adaface.miniature.scene import VOCABULARY, Nuisance, Scene
+from adaface.miniature.world.identity import CLASS_WORDS, Identity
+from adaface.miniature.world.scene import VOCABULARY, Nuisance, Scene
 from adaface.perception.classes import CLASS_NAMES
 
 ID = {name: index for index, name in enumerate(CLASS_NAMES)}

@@ -8,7 +8,7 @@ import pytest
 from adaface.miniature.render.canvas import Canvas
 from adaface.miniature.render.stills import render_still
 from adaface.miniature.render.things import THINGS, draw_thing
-from adaface.miniature.scene import Nuisance
+from adaface.miniature.world.scene import Nuisance
 
 
 def test_equal_seeds_give_equal_pictures_and_other_seeds_others() -> None:

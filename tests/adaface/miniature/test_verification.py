@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaface.miniature.identity import Identity
-from adaface.miniature.verification import probe, verify
+from adaface.miniature.measure.verification import probe, verify
+from adaface.miniature.world.identity import Identity
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_auc_and_eer_against_counting() -> None:
 def test_the_probe_reads_what_is_there_linearly() -> None:
     rng = np.random.default_rng(0)
     factors = np.stack([Identity.sample(rng).factors() for _ in range(300)])
-    from adaface.miniature.margin import known_factors
+    from adaface.miniature.networks.margin import known_factors
 
     readable = known_factors(factors).numpy() @ rng.normal(size=(44, 64))
     person = np.arange(300)

@@ -14,13 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from adaface.miniature.augment import degrade
-from adaface.miniature.faults import PICTURES
-from adaface.miniature.identity import Identity
-from adaface.miniature.photo_file import Jpeg, upright
+from adaface.miniature.album.faults import PICTURES
+from adaface.miniature.album.photo_file import Jpeg, upright
+from adaface.miniature.pictures.augment import degrade
+from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.render import Face, Sitter, render_people
-from adaface.miniature.rendered import Chunk, rendered_set
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 from adaface.perception.classes import CLASS_NAMES
 
 SAMPLE_SIDE = 512  # px; what the pipeline cuts a photograph to

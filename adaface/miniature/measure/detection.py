@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from adaface.miniature.detector_photos import decode, load_photos
+from adaface.miniature.pictures.detector_photos import decode, load_photos
 
 THRESHOLD, OVERLAP = 0.5, 0.5
 # Rungs of the retry ladder of `adaface.perception.faces` that `configs/miniature.yaml` asks for, px and share.
@@ -104,7 +104,7 @@ class Tally:
 
 def _wanted(face: np.ndarray, shape: tuple[int, ...]) -> bool:
     """Whether this face (16,) of a picture must be found."""
-    from adaface.miniature.detector_views import seen_in
+    from adaface.miniature.pictures.detector_views import seen_in
 
     seen = seen_in(face[None], 0, 0, shape[1], shape[0])
     return bool(min(face[2:4] - face[:2]) >= _MIN_SIDE and len(seen) and seen[0, 15] >= _MOSTLY_SEEN)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from adaface.miniature import identity as who
-from adaface.miniature import scene as what
-from adaface.miniature.identity import Identity
-from adaface.miniature.scene import Scene
+from adaface.miniature.world import identity as who
+from adaface.miniature.world import scene as what
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Scene
 
 # One is drawn per caption; the first is what `caption` says without a random generator.
 _STYLE_HEADS = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaface.miniature.identity import CONTINUOUS, DISCRETE
+from adaface.miniature.world.identity import CONTINUOUS, DISCRETE
 
 # cos^2 no closer to 1 than this: the slope of an angle by its cosine is infinite there
 _FLAT = 1e-6

@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from adaface.miniature.identity import Identity
+from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.render import render
-from adaface.miniature.rendered import Chunk, rendered_set
-from adaface.miniature.scene import EYEWEAR, Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import EYEWEAR, Nuisance, Scene
 
 # First number of the random seeds of all people that no network is trained on.
 HELD_OUT = 990_001

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
-from adaface.miniature.portraits import SIZE
-from adaface.miniature.tokenizer import MAX_LENGTH
+from adaface.miniature.networks.tokenizer import MAX_LENGTH
+from adaface.miniature.pictures.portraits import SIZE
 
 WIDTH = 128  # of text and vision states; at least the width of an ID embedding
 _LAYERS, _HEADS, _PATCH = 4, 4, 8
@@ -55,3 +57,12 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(
         texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
     ).input_ids
+
+
+def load_clip(weights: Path) -> tuple[CLIPModel, CLIPTokenizer]:
+    """The finished CLIP, float32, on the CPU, and its tokenizer. Raises FileNotFoundError where there is none."""
+    folder = weights / "clip"
+    if not (folder / "model.safetensors").exists():
+        raise FileNotFoundError(f"{folder} has no CLIP; train it first: python -m adaface.miniature.train clip")
+    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return clip.eval().requires_grad_(False), CLIPTokenizer.from_pretrained(folder)

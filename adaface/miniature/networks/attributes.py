@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adaface.miniature.conv_net import Residual, convolution
-from adaface.miniature.identity import DISCRETE, Identity
+from adaface.miniature.networks.conv_net import Residual, convolution
+from adaface.miniature.world.identity import DISCRETE, Identity
 
 # First and last year of the age groups of `identity.AGE_GROUPS`.
 AGES = ((4, 12), (16, 30), (35, 65))

@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 
 from adaface import __version__
-from adaface.miniature.album_plan import FLAT, PEOPLE, AlbumSize, Photo, plan_album
-from adaface.miniature.faults import PICTURES, SHORTEST, Shot
-from adaface.miniature.photo_file import class_map, upright
+from adaface.miniature.album.faults import PICTURES, SHORTEST, Shot
+from adaface.miniature.album.photo_file import class_map, upright
+from adaface.miniature.album.plan import FLAT, PEOPLE, AlbumSize, Photo, plan_album
 from adaface.miniature.render import Face
 
 FORMAT = "adaface-album/1"
@@ -61,7 +61,7 @@ def read_truth(album: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """One row per file of an album, in the order of their making:
 
     path: in the album; folder: the person its folder is about, null: none; person: who is in it;
-    kind: "good" or one of `album_plan.FAULTS`; copy_of: path of the original; fault: numbers of the fault;
+    kind: "good" or one of `album.plan.FAULTS`; copy_of: path of the original; fault: numbers of the fault;
     width, height: px, upright; faces: box (4) x0, y0, x1, y1 and landmarks (5, 2) of each, px of the upright picture,
     the person's first; class_map: path of the PNG, null: none; identity, scene, nuisance: all factors; jpeg: how it is
     stored.

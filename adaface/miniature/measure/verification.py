@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from adaface.miniature.identity import CONTINUOUS, DISCRETE
+from adaface.miniature.world.identity import CONTINUOUS, DISCRETE
 
 # The data pipeline drops photographs that are less similar than this to the mean of their person.
 OUTLIER_COSINE = 0.65

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from adaface.miniature.identity import Identity
 from adaface.miniature.render import Face, Picture, Sitter, render_people
 from adaface.miniature.render.shape import HeadShape
 from adaface.miniature.render.stills import render_still
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 from adaface.perception.classes import BACKGROUND, CLASS_NAMES
 
 SHORTEST, LONGEST = 160, 512  # px, the shorter side of a photograph

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from adaface.miniature.identity import CONTINUOUS, Identity
+from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.render import render
-from adaface.miniature.rendered import Chunk, rendered_set
-from adaface.miniature.scene import VOCABULARY, Nuisance, Scene
+from adaface.miniature.world.identity import CONTINUOUS, Identity
+from adaface.miniature.world.scene import VOCABULARY, Nuisance, Scene
 
 SIZE = 64
 _PLAIN, _SCENES, _HELD_OUT = 410_001, 420_001, 990_001  # first number of every seed: the sets share no person

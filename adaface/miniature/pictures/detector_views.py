@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from adaface.miniature.detector_photos import decode
-from adaface.miniature.rendered import Chunk
+from adaface.miniature.pictures.detector_photos import decode
+from adaface.miniature.pictures.rendered import Chunk
 
 # Faces from this to this share of the canvas, px at a canvas of 320: what a detector has to find in one look.
 _SMALLEST, _LARGEST = 12.0, 300.0

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from adaface.miniature.onnx_export import export_onnx, read_weights
+from adaface.miniature.networks.onnx_export import export_onnx, read_weights
 
 STRIDES = (8, 16, 32)
 ANCHORS = 2  # per place

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adaface.miniature.recipes.vae import load_vae, to_tensor, vae_folder
-from adaface.miniature.rendered import Chunk, rendered_set
+from adaface.miniature.networks.vae import load_vae, to_tensor, vae_folder
+from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.training import autocast
 
 _ROWS = 1200  # of one chunk; divides the sizes of the portrait sets

@@ -12,14 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from adaface.miniature.identity import Identity
+from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.render import Face, Picture, Sitter, render_people
 from adaface.miniature.render.canvas import Canvas
 from adaface.miniature.render.finish import PIXEL_ART_CELLS
 from adaface.miniature.render.stills import render_still
 from adaface.miniature.render.things import THINGS, draw_thing
-from adaface.miniature.rendered import Chunk, rendered_set
-from adaface.miniature.scene import Nuisance, Scene
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
 
 # First number of the random seeds of all people that no network is trained on.
 HELD_OUT = 990_001

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adaface.miniature.alignment import align
-from adaface.miniature.conv_net import Residual, convolution, load_onnx
+from adaface.miniature.networks.alignment import align
+from adaface.miniature.networks.conv_net import Residual, convolution, load_onnx
 
 ID_DIM = 64
 

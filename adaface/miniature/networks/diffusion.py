@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from adaface.miniature.clip import WIDTH, tokenize
-from adaface.miniature.recipes.vae import LATENT_CHANNELS, LATENT_SIDE
+from adaface.miniature.networks.clip import WIDTH, tokenize
+from adaface.miniature.networks.vae import LATENT_CHANNELS, LATENT_SIDE
 from adaface.miniature.training import autocast
 
 # Stable Diffusion 1.5, scheduler/scheduler_config.json
@@ -104,3 +106,21 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Scaled latents (B, 4, 16, 16) -> pixels (B, 3, 64, 64) in -1..1."""
     scale = vae.config.scaling_factor
     return torch.cat([vae.decode(part / scale).sample.float() for part in latents.split(64)]).clamp(-1, 1)
+
+
+def load_sd(weights: Path) -> StableDiffusionPipeline:
+    """The finished Stable Diffusion, float32, on the CPU. Raises FileNotFoundError where there is none."""
+    folder = weights / "sd"
+    if not (folder / "model_index.json").exists():
+        raise FileNotFoundError(f"{folder} has no pipeline; train it first: python -m adaface.miniature.train sd")
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+
+
+def load_teacher(weights: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
+    """The finished teacher, float32, on the CPU, and its tokenizer. Raises FileNotFoundError where there is none."""
+    place = weights / "teacher"
+    if not (place / "unet" / "diffusion_pytorch_model.safetensors").exists():
+        raise FileNotFoundError(f"{place} has no UNet; train it first: python -m adaface.miniature.train teacher")
+    unet = UNet2DConditionModel.from_pretrained(place / "unet", dtype=torch.float32)
+    text = CLIPTextModel.from_pretrained(place / "text_encoder", dtype=torch.float32)
+    return unet.eval(), text.eval(), CLIPTokenizer.from_pretrained(weights / "clip")

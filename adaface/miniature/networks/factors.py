@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from adaface.miniature.scene import VOCABULARY
+from adaface.miniature.world.scene import VOCABULARY
 
 FEATURES = 96  # width of the pooled features, which double as a picture embedding
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adaface.miniature.faults import PICTURES
-from adaface.miniature.identity import Identity
-from adaface.miniature.names import Camera, folder_name, unused
-from adaface.miniature.photo_file import Jpeg
+from adaface.miniature.album.faults import PICTURES
+from adaface.miniature.album.names import Camera, folder_name, unused
+from adaface.miniature.album.photo_file import Jpeg
+from adaface.miniature.world.identity import Identity
 
 GOOD = "good"
 # In folders of a person; photos of the flat folder carry no name, so none of them can be of the wrong person.

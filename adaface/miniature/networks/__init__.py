@@ -1,0 +1,1 @@
+"""The tiny networks: how they are built, how they are stored and loaded. Trained by `recipes`."""

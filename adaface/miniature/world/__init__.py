@@ -1,0 +1,1 @@
+"""What can be seen: people by their factors, scenes by their words, and what is said about both."""
