@@ -23,7 +23,14 @@ from adaface.miniature.world.scene import Nuisance, Scene
 
 # First number of the random seeds of all people that no network is trained on.
 HELD_OUT = 990_001
-_SEEDS = {"train": 310_000, "still": 311_000, "album": HELD_OUT, "hard": HELD_OUT + 1, "empty": HELD_OUT + 2}
+_SEEDS = {
+    "any": 310_000,
+    "still": 311_000,
+    "portrait": 312_000,
+    "album": HELD_OUT,
+    "hard": HELD_OUT + 1,
+    "empty": HELD_OUT + 2,
+}
 
 SLOT = 32_768  # bytes of one photograph
 MAX_FACES = 4
@@ -37,8 +44,8 @@ _CELLS_OF_A_FACE = 8
 def load_photos(data: Path, kind: str, count: int) -> Chunk:
     """`count` (below PER_CHUNK, or a multiple of it) photographs, rendered at first use into `data`.
 
-    kinds: "train", "still" (landscapes and things); held out: "album" (what people keep: portraits and small groups,
-    faces of at least 24 px), "hard" (as "train": any pose, style, fault), "empty" (as "still").
+    kinds: "any" (pose, style and fault), "portrait" (what people keep: portraits and small groups, faces of at least
+    24 px), "still" (landscapes and things); held out, in the same order: "hard", "album", "empty".
     Returns photo uint8 (N, SLOT) JPEG and faces float32 (N, MAX_FACES, 16): box (4) px, key points (10) px, yaw (rad)
     and the share of the face that nothing in front of it hides; rows of zeros where there is no face.
     """
@@ -57,17 +64,18 @@ def decode(photo: np.ndarray) -> np.ndarray:
 def _render_chunk(kind: str, count: int, chunk: int) -> Chunk:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([_SEEDS[kind], chunk])
+    kept = kind in ("portrait", "album")
     photos, faces = [], []
     no_faces: list[np.ndarray] = []
     for _ in range(count):
         height, width = _size(rng)
-        if kind in ("still", "empty") or (kind != "album" and rng.random() < 0.22):
+        if kind in ("still", "empty") or (not kept and rng.random() < 0.22):
             image, found = render_still(rng, height, width), no_faces
         else:
-            image, found = (_album_photo if kind == "album" else _any_photo)(rng, height, width)
-        if kind != "album":
+            image, found = (_album_photo if kept else _any_photo)(rng, height, width)
+        if not kept:
             image = _camera(image, rng)
-        photos.append(_encode(image, int(rng.integers(65 if kind == "album" else 30, 96))))
+        photos.append(_encode(image, int(rng.integers(65 if kept else 30, 96))))
         faces.append(np.stack((found + [np.zeros(16, np.float32)] * MAX_FACES)[:MAX_FACES]))
     return {"photo": np.stack(photos), "faces": np.stack(faces).astype(np.float32)}
 

@@ -12,23 +12,25 @@ from adaface.miniature.pictures.rendered import Chunk
 
 # Faces from this to this share of the canvas, px at a canvas of 320: what a detector has to find in one look.
 _SMALLEST, _LARGEST = 12.0, 300.0
-_FROM_OTHERS = 0.25
 _MIRRORED = [1, 0, 2, 4, 3]  # left and right swap names
 
 
-def view(sets: Sequence[Chunk], rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """One training picture from the first of the sets, or now and then from another: uint8 (side, side, 3), blue
-    first, and its faces, float32 (F, 16) as in `load_photos`.
+# A set of photographs with the share of the views that come from it.
+Source = tuple[float, Chunk]
+
+
+def view(sources: Sequence[Source], rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """One training picture: uint8 (side, side, 3), blue first, and its faces, float32 (F, 16) as in `load_photos`.
 
     The last number of a face is the share of it that can be seen, now also counting what the edge cuts off.
     """
     kind = rng.random()
     if kind < 0.40:
-        image, faces = _fitted(*_photo(sets, rng), side, rng)
+        image, faces = _fitted(*_photo(sources, rng), side, rng)
     elif kind < 0.80:
-        image, faces = _cut(*_photo(sets, rng), side, rng)
+        image, faces = _cut(*_photo(sources, rng), side, rng)
     else:
-        image, faces = _four(sets, rng, side)
+        image, faces = _four(sources, rng, side)
     if rng.random() < 0.5:
         image, faces = image[:, ::-1], mirror(faces, side)
     if rng.random() < 0.35:
@@ -62,8 +64,8 @@ def seen_in(faces: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> np
     return out[out[:, 15] > 0]
 
 
-def _photo(sets: Sequence[Chunk], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    photos = sets[int(rng.integers(1, len(sets)))] if len(sets) > 1 and rng.random() < _FROM_OTHERS else sets[0]
+def _photo(sources: Sequence[Source], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    photos = sources[int(rng.choice(len(sources), p=[share for share, _ in sources]))][1]
     row = int(rng.integers(len(photos["photo"])))
     return decode(photos["photo"][row]), np.asarray(photos["faces"][row])
 
@@ -111,13 +113,13 @@ def _cut(image: np.ndarray, faces: np.ndarray, side: int, rng: np.random.Generat
     return canvas, seen_in(moved(faces, scale, float(dx), float(dy)), *window)
 
 
-def _four(sets: Sequence[Chunk], rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _four(sources: Sequence[Source], rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Four photographs in a square: small faces beside each other, and negatives beside faces."""
     half = side // 2
     canvas, faces = np.zeros((side, side, 3), np.uint8), []
     for y in (0, half):
         for x in (0, half):
-            part, found = (_fitted if rng.random() < 0.6 else _cut)(*_photo(sets, rng), half, rng)
+            part, found = (_fitted if rng.random() < 0.6 else _cut)(*_photo(sources, rng), half, rng)
             canvas[y : y + half, x : x + half] = part
             faces.append(moved(found, 1.0, x, y))
     return canvas, np.concatenate(faces)

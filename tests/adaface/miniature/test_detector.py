@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_photographs_and_views_of_them(data: Path) -> None:
     rng = np.random.default_rng(0)
     count = 0
     for _ in range(60):
-        image, found = view([photos], rng, 96)
+        image, found = view([(1.0, photos)], rng, 96)
         assert image.shape == (96, 96, 3) and found.shape[1:] == (16,)
         whole = found[found[:, 15] > 0.999]
         assert (whole[:, :4] >= -1e-3).all() and (whole[:, :4] <= 96.001).all()
@@ -198,7 +199,7 @@ def test_a_resumed_run_computes_what_an_undisturbed_one_does(data: Path, tmp_pat
 
 
 class _Small(DetectorTask):
-    photos, stills = 16, 8
+    photos: ClassVar = {"any": (16, 0.5), "portrait": (8, 0.3), "still": (8, 0.2)}
 
 
 def test_tally_counts_what_was_found_missed_and_imagined() -> None:
