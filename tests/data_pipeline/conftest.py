@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data_pipeline.phases import World, world
+from tests.data_pipeline.tables import Photos
 from tests.tiny_world import make_pack, make_parser, make_photos
 
 
@@ -39,3 +40,12 @@ def made(photos: Path, pack: Path, parser: Path, tmp_path_factory: pytest.TempPa
 def finished(made: Path, photos: Path, pack: Path, parser: Path, tmp_path: Path) -> World:
     """A copy of `made` of one's own."""
     return world(photos, pack, shutil.copytree(made, tmp_path / "out"), parser)
+
+
+@pytest.fixture
+def two_people() -> Photos:
+    """Rows of two sound people of five photos each: 0..4 and 5..9."""
+    made = Photos()
+    made.person("ann", 0)
+    made.person("bob", 1)
+    return made

@@ -135,3 +135,11 @@ def off(**data: Any) -> DataConfig:
         "min_identity_similarity": None,
     }
     return rules("original", **{**switched_off, **data})
+
+
+def own(person: int) -> np.ndarray:
+    return np.eye(DIM, dtype=np.float32)[person]
+
+
+def column(selection: Selection, name: str) -> list[Any]:
+    return selection.images[name].to_pylist()

@@ -113,7 +113,7 @@ def load_sd(weights: Path) -> StableDiffusionPipeline:
     folder = weights / "sd"
     if not (folder / "model_index.json").exists():
         raise FileNotFoundError(f"{folder} has no pipeline; train it first: python -m adaface.miniature.train sd")
-    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False)
 
 
 def load_teacher(weights: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
@@ -121,6 +121,6 @@ def load_teacher(weights: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CL
     place = weights / "teacher"
     if not (place / "unet" / "diffusion_pytorch_model.safetensors").exists():
         raise FileNotFoundError(f"{place} has no UNet; train it first: python -m adaface.miniature.train teacher")
-    unet = UNet2DConditionModel.from_pretrained(place / "unet", dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(place / "unet", dtype=torch.float32, low_cpu_mem_usage=False)
     text = CLIPTextModel.from_pretrained(place / "text_encoder", dtype=torch.float32)
     return unet.eval(), text.eval(), CLIPTokenizer.from_pretrained(weights / "clip")

@@ -33,7 +33,7 @@ _NO_CAPTION = 0.10  # for classifier-free guidance (Ho and Salimans 2022)
 
 class StableDiffusionTask(Task):
     name = "sd"
-    schedule = Schedule(steps=8000, batch=64, lr=1.0e-3, warmup=300, ema=0.9993)
+    schedule = Schedule(steps=6500, batch=64, lr=1.0e-3, warmup=300, ema=0.9993)
 
     def __init__(self, data: Path, weights: Path, device: torch.device):
         self.device, self.weights = device, weights
