@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from adaface.full_size import Sizes
 
 Level = Literal["ok", "info", "warn", "fail"]
 _COLOURS = {"ok": "32", "info": "36", "warn": "33", "fail": "31"}
@@ -34,6 +38,27 @@ def examine(config_file: str | None = None, overrides: Sequence[str] = ()) -> li
     else:
         findings += examine_config(config_file, overrides)
     return findings
+
+
+def examine_full_size(sizes: Sizes | None = None) -> Iterator[Finding]:
+    """Build and run models of the size of Stable Diffusion 1.5; each stage is told on standard error when it is done."""
+    from adaface.full_size import LIMIT, measure, threads
+
+    try:
+        stages, peak = measure(sizes, lambda line: print(line, file=sys.stderr, flush=True))
+    except (MemoryError, RuntimeError) as error:
+        yield Finding("fail", "full size", str(error))
+        return
+    for stage in stages:
+        yield Finding("ok", "full size", str(stage))
+    total = sum(stage.seconds for stage in stages)
+    said = f"{total:.0f} s together on {threads()}; {peak / 1e9:.1f} GB at most, of a limit of {LIMIT / 1e9:.0f} GB"
+    if peak <= LIMIT:
+        yield Finding("ok", "full size", said)
+    else:
+        yield Finding(
+            "fail", "full size", said, "free memory before a run with the real models, or use a larger machine"
+        )
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

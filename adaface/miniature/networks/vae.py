@@ -50,4 +50,8 @@ def load_vae(weights: Path) -> AutoencoderKL:
     folder = vae_folder(weights)
     if not (folder / "diffusion_pytorch_model.safetensors").exists():
         raise FileNotFoundError(f"{folder} has no VAE; train it first: python -m adaface.miniature.train vae")
-    return AutoencoderKL.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False).eval().requires_grad_(False)
+    return (
+        AutoencoderKL.from_pretrained(folder, dtype=torch.float32, low_cpu_mem_usage=False)
+        .eval()
+        .requires_grad_(False)
+    )
