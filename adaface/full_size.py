@@ -24,10 +24,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from adaface.encoder import AdaFaceEncoder
-from adaface.encoder_config import EncoderConfig
+from adaface.encoder.config import EncoderConfig
+from adaface.encoder.model import AdaFaceEncoder
 from adaface.model_path import model_path
-from adaface.subjects import load_adaface
+from adaface.subjects.subject import load_adaface
 
 LIMIT = 16e9  # bytes of memory that all of it may take
 TOKENIZER = "package://adaface.miniature/weights/clip"  # a small one; which words it knows changes nothing here

@@ -239,7 +239,7 @@ def _render_faces(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from adaface.conversion import convert, report
+    from adaface.original.conversion import convert, report
 
     original = convert(
         arguments.checkpoint,
@@ -259,7 +259,7 @@ def _compose_base(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from adaface.model_path import model_path
-    from adaface.surgery import DTYPES, compose
+    from adaface.surgery.compose import DTYPES, compose
 
     text_encoder, vae = (model_path(name) if name else None for name in (arguments.text_encoder, arguments.vae))
     dtype = DTYPES[arguments.dtype] if arguments.dtype else None
@@ -273,7 +273,7 @@ def _compose_base(arguments: argparse.Namespace) -> int:
 def _generate(arguments: argparse.Namespace) -> int:
     from dataclasses import fields
 
-    from adaface.generate import GenerateSettings, generate
+    from adaface.subjects.generate import GenerateSettings, generate
 
     given = vars(arguments)
     values = {field.name: given[field.name] for field in fields(GenerateSettings) if field.name in given}
@@ -289,12 +289,12 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _models(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from adaface.model_files import lines, look
-    from adaface.model_registry import chosen
+    from adaface.models.files import lines, look
+    from adaface.models.registry import chosen
 
     root = Path(arguments.root).expanduser()
     if arguments.download:
-        from adaface.model_download import download
+        from adaface.models.download import download
 
         if arguments.names:
             raise ValueError(f"name all of them after --download; {', '.join(arguments.names)} stand before it")

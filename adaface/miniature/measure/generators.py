@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from adaface.encoder.teacher import teacher_states
 from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.identity_gap import identity_gap
 from adaface.miniature.networks.diffusion import decode, sample, text_states
@@ -21,7 +22,6 @@ from adaface.miniature.render import render
 from adaface.miniature.world.captions import identity_phrase, prompt_for
 from adaface.miniature.world.identity import Identity
 from adaface.miniature.world.scene import VOCABULARY, Nuisance, Scene
-from adaface.teacher import teacher_states
 
 PEOPLE = 48
 STEPS, GUIDANCE, SEED = 20, 2.5, 9

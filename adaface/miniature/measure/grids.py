@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from adaface.encoder.teacher import teacher_states
 from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.generators import Models, people_and_photos
 from adaface.miniature.measure.reconstruction import reconstruct
@@ -19,7 +20,6 @@ from adaface.miniature.render import grid, render
 from adaface.miniature.world.captions import identity_phrase
 from adaface.miniature.world.identity import Identity
 from adaface.miniature.world.scene import Nuisance, Scene
-from adaface.teacher import teacher_states
 
 COLUMNS = 12
 _ENLARGED = 2

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaface.encoder.teacher import teacher_states
 from adaface.miniature.networks.clip import tokenize
 from adaface.miniature.networks.diffusion import load_teacher
 from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.training import Schedule, autocast
-from adaface.teacher import teacher_states
 
 _PHOTOS_OF_ONE = 3  # the plain portraits come as so many of each person in a row
 _OTHER_PHOTO = 0.5  # share of examples whose ID embedding is from another photograph of the person
@@ -25,7 +25,7 @@ _ROWS = 1200
 
 class TeacherTask(StableDiffusionTask):
     name = "teacher"
-    schedule = Schedule(steps=4000, batch=64, lr=8e-4, warmup=200, ema=0.999)
+    schedule = Schedule(steps=3200, batch=64, lr=8e-4, warmup=200, ema=0.999)
 
     def __init__(self, data: Path, weights: Path, device: torch.device):
         super().__init__(data, weights, device)

@@ -1,0 +1,1 @@
+"""The encoder: an ID embedding becomes sixteen vectors that stand in a prompt."""

@@ -1,0 +1,1 @@
+"""Which models the project needs, whether they are there, and how to get them."""

@@ -1,0 +1,1 @@
+"""People in diffusers pipelines: photos, prompts, pictures."""

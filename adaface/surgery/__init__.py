@@ -1,0 +1,1 @@
+"""Stable Diffusion checkpoints put together from parts of others."""
