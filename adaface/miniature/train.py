@@ -19,6 +19,7 @@ from adaface.miniature.training import Task, Trainer
 # name -> module in `recipes` and the class in it; later ones need the weights of earlier ones
 ORDER = {
     "detector": "detector:DetectorTask",
+    "second_look": "second_look:SecondLookTask",
     "recogniser": "recogniser:RecogniserTask",
     "judge": "recogniser:JudgeTask",
     "attributes": "attributes:AttributesTask",

@@ -1,5 +1,7 @@
 """A small SCRFD: boxes and five key points of faces at strides 8, 16 and 32, in the layout insightface reads.
 
+The places with the best scores get a second look (second_look.py) inside the same graph.
+
 Guo et al., Sample and Computation Redistribution for Efficient Face Detection, arXiv 2105.04714; the layout is that of
 its `scrfd_*_bnkps.onnx` files, read by insightface's `model_zoo/scrfd.py`.
 """
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from adaface.miniature.networks.onnx_export import export_onnx, read_weights
+from adaface.miniature.networks.second_look import CANDIDATES, SecondLook
 
 STRIDES = (8, 16, 32)
 ANCHORS = 2  # per place
@@ -86,6 +89,10 @@ class Detector(nn.Module):
         self.heads = nn.ModuleList(_Head(_NECK) for _ in STRIDES)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        return self.look(self.features(images)[1])
+
+    def features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What is seen: (B, 32, H/4, W/4) in detail, and (B, 48, H/s, W/s) for each stride s."""
         features, x = [], images
         for stage in self.stages:
             x = stage(x)
@@ -93,29 +100,48 @@ class Detector(nn.Module):
         levels = [layer(f) for layer, f in zip(self.lateral, features[2:], strict=True)]
         for i in (1, 0):  # what is seen coarsely tells the finer levels what they look at
             levels[i] = levels[i] + F.interpolate(levels[i + 1], scale_factor=2.0, mode="nearest")
-        found = [head(smooth(f)) for head, smooth, f in zip(self.heads, self.smooth, levels, strict=True)]
-        scores, boxes, points = zip(*found, strict=True)
+        return features[1], [smooth(f) for smooth, f in zip(self.smooth, levels, strict=True)]
+
+    def look(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The outputs of `forward` from the levels of `features`."""
+        scores, boxes, points = zip(*(head(f) for head, f in zip(self.heads, levels, strict=True)), strict=True)
         return list(scores), list(boxes), list(points)
 
 
 class _ForInsightface(nn.Module):
     """The nine outputs for one picture: scores 0..1 (N, 1), boxes (N, 4), key points (N, 10), each at three strides."""
 
-    def __init__(self, detector: Detector):
+    def __init__(self, detector: Detector, second: SecondLook | None):
         super().__init__()
-        self.detector = detector
+        self.detector, self.second = detector, second
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        scores, boxes, points = self.detector(image)
-        flat = [o.reshape(-1, o.shape[-1]) for o in (*scores, *boxes, *points)]
-        return tuple([flat[i].sigmoid() for i in range(3)] + flat[3:])
+        detail, levels = self.detector.features(image)
+        found = self.detector.look(levels)
+        first, both = found[0][0].shape[1], found[0][0].shape[1] + found[0][1].shape[1]
+        scores, boxes, points = (torch.cat(kind, 1)[0] for kind in found)
+        if self.second is not None:
+            where, strides = _places_in(levels)
+            best = scores[:, 0].topk(CANDIDATES).indices
+            once = decode_boxes(boxes[best], where[best], strides[best])
+            marks = decode_points(points[best], where[best], strides[best])
+            more, edges, moves = self.second(detail, levels[0], once[None], marks[None])
+            scores = scores.index_copy(0, best, scores[best] + more[0])
+            boxes = boxes.index_copy(0, best, encode_boxes(edges[0], where[best], strides[best]))
+            points = points.index_copy(0, best, encode_points(moves[0], where[best], strides[best]))
+        kinds = (scores.sigmoid(), boxes, points)
+        return tuple(part for kind in kinds for part in (kind[:first], kind[first:both], kind[both:]))
 
 
-def export_detector(detector: Detector, path: Path) -> None:
-    """Write an ONNX file that insightface takes for an SCRFD detector of any input size."""
+def export_detector(detector: Detector, path: Path, second: SecondLook | None = None) -> None:
+    """Write an ONNX file that insightface takes for an SCRFD detector of any input size from 64 x 96 px on."""
     dynamic = {"input": {2: "height", 3: "width"}, **{name: {0: f"places_{name}"} for name in OUTPUTS}}
     export_onnx(
-        _ForInsightface(_folded(detector)), torch.zeros(1, 3, 64, 96), path, outputs=list(OUTPUTS), dynamic=dynamic
+        _ForInsightface(_folded(detector), second),
+        torch.zeros(1, 3, 64, 96),
+        path,
+        outputs=list(OUTPUTS),
+        dynamic=dynamic,
     )
 
 
@@ -124,7 +150,7 @@ def load_detector(path: Path) -> Detector:
 
     Raises FileNotFoundError for a missing file, ValueError for one of another network.
     """
-    stored = read_weights(path)
+    stored = {name: tensor for name, tensor in read_weights(path).items() if name.startswith("detector.")}
     detector = Detector().eval()
     state = detector.state_dict()
     for name, module in detector.named_modules():
@@ -139,6 +165,30 @@ def load_detector(path: Path) -> Detector:
     except RuntimeError as error:
         raise ValueError(f"{path} holds another network than this detector; train it anew") from error
     return detector
+
+
+def load_second_look(path: Path) -> SecondLook:
+    """The second look of a file of `export_detector`, in eval mode. Raises as `load_detector`."""
+    stored = read_weights(path)
+    second = SecondLook().eval()
+    state = {name.removeprefix("second."): tensor for name, tensor in stored.items() if name.startswith("second.")}
+    try:
+        second.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} has no second look of this kind; train it: second_look") from error
+    return second
+
+
+def _places_in(levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """`places` by the sizes of the levels, in operations that an ONNX graph of any input size can hold."""
+    where, strides = [], []
+    for stride, level in zip(STRIDES, levels, strict=True):
+        one = torch.ones_like(level[0, 0])
+        x, y = one.cumsum(1) - 1, one.cumsum(0) - 1
+        here = torch.stack([x, y], -1).reshape(-1, 1, 2).expand(-1, ANCHORS, 2).reshape(-1, 2) * float(stride)
+        where.append(here)
+        strides.append(torch.full_like(here[:, 0], float(stride)))
+    return torch.cat(where), torch.cat(strides)
 
 
 def _folded(detector: Detector) -> Detector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,6 +41,9 @@ _SCORE_WEIGHT, _BOX_WEIGHT, _POINT_WEIGHT = 3.0, 1.5, 50.0
 _POINT_BETA = 0.01  # sides of a face; below this error the loss of key points is quadratic
 
 
+FIRST_LOOK = Path("first_look") / "detector.onnx"  # what `second_look` builds on and makes the pack's detector of
+
+
 class DetectorTask(Task):
     name = "detector"
     # Kinds of photographs, how many of each are rendered at first use, and the share of the views that come from them.
@@ -54,15 +58,20 @@ class DetectorTask(Task):
         self.device, self.data = device, data
         self.detector = Detector().to(device)
         self.modules = {"detector": self.detector}
-        self._sets: list[Source] = []
+
+    @cached_property
+    def sets(self) -> list[Source]:
+        return [(share, load_photos(self.data, kind, count)) for kind, (count, share) in self.photos.items()]
+
+    def draw_side(self, rng: np.random.Generator) -> int:
+        """Of the pictures of one step, px."""
+        return int(rng.choice(_SIDES, p=_ODDS))
 
     def loss(
         self, batch: int, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        if not self._sets:
-            self._sets = [(share, load_photos(self.data, kind, n)) for kind, (n, share) in self.photos.items()]
-        side = int(rng.choice(_SIDES, p=_ODDS))
-        views = [view(self._sets, rng, side) for _ in range(batch)]
+        side = self.draw_side(rng)
+        views = [view(self.sets, rng, side) for _ in range(batch)]
         images = to_tensor(np.stack([image for image, _ in views]), self.device)
         with autocast(self.device):
             # convolutions of few channels are faster with the channels last
@@ -79,10 +88,13 @@ class DetectorTask(Task):
             return measure(open_detector(Path(folder) / "detector.onnx"), self.data)
 
     def load(self, folder: Path) -> None:
-        self.detector.load_state_dict(load_detector(folder / "pack" / "detector.onnx").state_dict())
+        file = folder / FIRST_LOOK
+        if not file.exists():  # the pack's detector, which is what gets shipped, holds the first look, too
+            file = folder / "pack" / "detector.onnx"
+        self.detector.load_state_dict(load_detector(file).state_dict())
 
     def export(self, folder: Path) -> None:
-        export_detector(self.detector, folder / "pack" / "detector.onnx")
+        export_detector(self.detector, folder / FIRST_LOOK)
 
 
 def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
