@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from adaface.shipped_files import require_shipped
+
 PREFIX = "package://"
 
 
 def model_path(name: str | Path) -> Path:
-    """The local path of a model file or folder; whether it exists is not looked at.
+    """The local path of a model file or folder; whether an ordinary one exists is not looked at.
 
-    Raises ValueError for a package that is not installed, and for a path that leaves it.
+    Raises ValueError for a package that is not installed, for a path that leaves it, and for shipped files that are
+    missing or other than their package's manifest says.
     """
     text = str(name)
     if not text.startswith(PREFIX):
@@ -32,4 +35,6 @@ def model_path(name: str | Path) -> Path:
         )
     if not inside or ".." in Path(inside).parts or inside.startswith("/"):
         raise ValueError(f"{text}: name a file or folder inside the package")
-    return Path(next(iter(found.submodule_search_locations))) / inside
+    folder = Path(next(iter(found.submodule_search_locations)))
+    require_shipped(folder / inside, folder)
+    return folder / inside

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adaface.miniature.shipped import MANIFEST, WEIGHTS, sha256
+from adaface.miniature.shipped import WEIGHTS
 from adaface.miniature.train import ORDER
+from adaface.shipped_files import MANIFEST, sha256
 
 MAX_BYTES = 45_000_000
 # what the package holds; a folder stands for everything in it

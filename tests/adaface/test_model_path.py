@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from adaface.model_path import model_path
 from adaface.perception.config import BiSeNetConfig
 from adaface.perception.pack import resolve_pack
 from adaface.perception.parsing import load_parser
+from adaface.shipped_files import MANIFEST, sha256
 
 
 def test_an_ordinary_path_is_left_as_it_is():
@@ -49,3 +51,24 @@ def test_packs_and_parsers_can_be_named_so(tmp_path, monkeypatch):
         resolve_pack("package://shipping_models/pack")
     with pytest.raises(FileNotFoundError, match=r"shipping_models.nothing\.safetensors does not exist"):
         load_parser(BiSeNetConfig(file="package://shipping_models/nothing.safetensors"))
+
+
+def test_shipped_files_are_compared_with_their_manifest(tmp_path, monkeypatch):
+    """Files outside the named folder do not matter to it."""
+    weights = tmp_path / "shipping_sums" / "weights"
+    (weights / "pack").mkdir(parents=True)
+    (tmp_path / "shipping_sums" / "__init__.py").touch()
+    (weights / "pack" / "sound.onnx").write_bytes(b"sound")
+    (weights / "pack" / "changed.onnx").write_bytes(b"changed")
+    (weights / "pack" / "cut.onnx").write_bytes(b"")
+    sums = {name: {"sha256": sha256(weights / "pack" / f"{name}.onnx")} for name in ("sound", "changed", "cut")}
+    files = {f"pack/{name}.onnx": entry for name, entry in sums.items()} | {"elsewhere.bin": {"sha256": "0"}}
+    (weights / MANIFEST).write_text(json.dumps({"files": files}))
+    (weights / "pack" / "changed.onnx").write_bytes(b"other")
+    (weights / "pack" / "cut.onnx").unlink()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert model_path("package://shipping_sums/weights/pack/sound.onnx").read_bytes() == b"sound"
+    with pytest.raises(ValueError) as caught:
+        model_path("package://shipping_sums/weights/pack")
+    assert "changed.onnx is not the shipped file (sha256 differs); install the package anew" in str(caught.value)
+    assert "cut.onnx is missing" in str(caught.value) and "elsewhere" not in str(caught.value)

@@ -32,6 +32,8 @@ class SecondLook(nn.Module):
     Everything is seen relative to the first points and the first box, so that faces of all sizes look alike.
     """
 
+    around: Tensor  # (S, 2) where the samples of a point are, in sides of the face
+
     def __init__(self, width: int = 64):
         super().__init__()
         self.detail = Rows(DETAIL_WIDTH, 16)

@@ -97,17 +97,17 @@ def second_loss(
     target = torch.zeros_like(scores)
     counts = torch.ones_like(scores)
     pictures, places_, truths = [], [], []
-    for picture, there in enumerate(faces):
+    for number, there in enumerate(faces):
         there = there[there[:, 15] > 0]
         if not len(there):
             continue
-        iou = _overlap_table(once[picture], there[:, :4])  # (K, F)
+        iou = _overlap_table(once[number], there[:, :4])  # (K, F)
         closest, whose = iou.max(1)
         seen = there[whose, 15] >= _HARDLY_SEEN
-        counts[picture, (closest > 0.1) & ~seen] = 0
-        counts[picture, (closest > _BACKGROUND) & (closest < _FACE)] = 0
+        counts[number, (closest > 0.1) & ~seen] = 0
+        counts[number, (closest > _BACKGROUND) & (closest < _FACE)] = 0
         own = ((closest >= _FACE) & seen).nonzero()[:, 0]
-        pictures.append(torch.full_like(own, picture))
+        pictures.append(torch.full_like(own, number))
         places_.append(own)
         truths.append(there[whose[own]])
     if not pictures:
