@@ -24,7 +24,8 @@ from adaface.miniature.world.identity import Identity
 from adaface.miniature.world.scene import VOCABULARY, Nuisance, Scene
 
 PEOPLE = 48
-STEPS, GUIDANCE, SEED = 20, 2.5, 9
+STEPS, SEED = 20, 9
+GUIDANCE = 4.0  # what generation starts with by default
 _PHOTO_SEED = 77
 
 
