@@ -158,6 +158,7 @@ def models(arguments: argparse.Namespace) -> int:
 def generate(arguments: argparse.Namespace) -> int:
     from dataclasses import fields
 
+    _quiet()
     from adaface.subjects import generate as drawing
 
     given = vars(arguments)
@@ -169,3 +170,15 @@ def generate(arguments: argparse.Namespace) -> int:
         values["guidance"] = (scales[0], scales[0]) if len(scales) == 1 else tuple(scales)
     print(drawing.generate(drawing.GenerateSettings(**values)))
     return 0
+
+
+def _quiet() -> None:
+    """Without the notes and progress bars of the libraries: what went wrong is said in a line of our own."""
+    from transformers.utils import logging as of_transformers
+
+    of_transformers.set_verbosity_error()  # before diffusers is imported, which makes transformers talk
+    of_transformers.disable_progress_bar()
+    from diffusers.utils import logging as of_diffusers
+
+    of_diffusers.set_verbosity_error()
+    of_diffusers.disable_progress_bar()

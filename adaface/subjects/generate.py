@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 
 from adaface import __version__
 from adaface.encoder.files import WEIGHTS, locate
+from adaface.encoder.model import AdaFaceEncoder
 from adaface.model_path import PREFIX, model_path
-from adaface.subjects.faces_of import list_photos, read_photo
+from adaface.subjects.faces_of import check_faces, face_ids, list_photos, open_faces, read_photo
 from adaface.subjects.guidance import annealed_guidance
 from adaface.subjects.prompt_states import ORIGINAL_NEGATIVE
 from adaface.subjects.prompt_tokens import LongPrompts
@@ -107,10 +108,16 @@ def generate(settings: GenerateSettings, say: Callable[[str], None] | None = Non
         raise ValueError(f"{out} exists and is not an empty folder; name another --out")
     photos = list_photos(settings.images)
     init = _read_init(settings.init)
-    pipe = load_base(settings.base, image_to_image=init is not None, device=settings.device)
+    # from cheap to expensive: what is wrong with encoder or photos is known before the base model is loaded
     weights = locate(settings.encoder) / WEIGHTS
-    subject = load_adaface(pipe, settings.encoder, face_pack=settings.face_pack).subject(
-        images=[photo for _, photo in photos],
+    encoder = AdaFaceEncoder.from_pretrained(settings.encoder)
+    pack = encoder.config.face_pack if settings.face_pack is None else settings.face_pack
+    faces = open_faces(pack)
+    check_faces(faces, encoder.config.id_dim, pack)
+    ids = face_ids([photo for _, photo in photos], faces)
+    pipe = load_base(settings.base, image_to_image=init is not None, device=settings.device)
+    subject = load_adaface(pipe, encoder.to(pipe.device)).subject(
+        ids=ids,
         token=settings.token,
         id_scale=settings.id_scale,
         noise=settings.noise,

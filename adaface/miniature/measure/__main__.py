@@ -82,6 +82,16 @@ def _write_page(page: Path, weights: Path, bars: str, measures: dict[str, dict[s
         sheet = draw(weights)
         cv2.imwrite(str(pictures / f"{name}.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
         parts += ["", _CAPTIONS[name], "", f"![{name}]({pictures.name}/{name}.png)"]
+    parts += [
+        "",
+        "## Making the models anew",
+        "",
+        "Each is trained from scratch by its recipe, in this order, since later ones build on earlier ones. A run that is",
+        "stopped goes on where it was; a GPU is used where there is one; `torchrun` gives it several processes.",
+        "",
+        *(f"    python -m adaface.miniature.train {name}" for name in ORDER),
+        "    python -m adaface.miniature.ship",
+    ]
     parts += ["", "## Everything that was measured", "", "```json", json.dumps(measures, indent=1), "```", ""]
     page.write_text("\n".join(parts))
 
