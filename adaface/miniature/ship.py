@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from adaface.miniature.shipped import WEIGHTS
@@ -15,18 +16,19 @@ from adaface.miniature.train import ORDER
 from adaface.shipped_files import MANIFEST, sha256
 
 MAX_BYTES = 45_000_000
-# what the package holds; a folder stands for everything in it
-CONTENT = (
-    "pack/detector.onnx",
-    "pack/recogniser.onnx",
-    "pack/attributes.onnx",
-    "judge/recogniser.onnx",
-    "parser/bisenet.safetensors",
-    "factors/classifier.safetensors",
-    "clip",
-    "sd",
-    "teacher",
-)
+# What the package holds of each model; a folder stands for everything in it. Those without an entry go into others.
+CONTENT: dict[str, tuple[str, ...]] = {
+    "second_look": ("pack/detector.onnx",),
+    "recogniser": ("pack/recogniser.onnx",),
+    "judge": ("judge/recogniser.onnx",),
+    "attributes": ("pack/attributes.onnx",),
+    "parser": ("parser/bisenet.safetensors",),
+    "factors": ("factors/classifier.safetensors",),
+    "clip": ("clip",),
+    "vae": ("sd/vae",),
+    "sd": ("sd",),
+    "teacher": ("teacher",),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,9 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=Path, default=Path("out/miniature"), help="what `train` wrote")
     parser.add_argument("--to", type=Path, default=WEIGHTS)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(ORDER), metavar="NAME", help="these models and no others (all)"
+    )
     given = parser.parse_args(arguments)
     try:
-        manifest = ship(given.runs, given.to)
+        manifest = ship(given.runs, given.to, given.only or ORDER)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -46,19 +51,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def ship(runs: Path, to: Path) -> dict:
-    """Copy the weights of `runs` to the folder `to`, which is replaced as a whole; returns the manifest.
+def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER)) -> dict:
+    """Copy the weights of these models from `runs` to the folder `to`, which is replaced as a whole; returns the manifest.
 
     Raises:
         FileNotFoundError: a model is not finished; all that are missing are named.
         ValueError: together they are larger than `MAX_BYTES`.
     """
     source = runs / "weights"
-    missing = [name for name in CONTENT if not (source / name).exists()]
-    missing += [f"metrics of {name}" for name in ORDER if not (runs / name / "metrics.json").exists()]
+    names = [name for name in ORDER if name in set(models)]
+    content = [part for name in names for part in CONTENT.get(name, ())]
+    missing = [part for part in content if not (source / part).exists()]
+    missing += [f"metrics of {name}" for name in names if not (runs / name / "metrics.json").exists()]
     if missing:
         raise FileNotFoundError(f"{runs} is not finished: {', '.join(missing)} missing; train them first")
-    files = sorted(file for name in CONTENT for file in _files(source / name))
+    files = sorted({file for part in content for file in _files(source / part)})
     size = sum(file.stat().st_size for file in files)
     if size > MAX_BYTES:
         raise ValueError(f"the weights take {size / 1e6:.1f} MB, the package has room for {MAX_BYTES / 1e6:.0f}")
@@ -70,8 +77,8 @@ def ship(runs: Path, to: Path) -> dict:
         (fresh / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, fresh / name)
         entries[name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    models = {name: json.loads((runs / name / "metrics.json").read_text()) for name in ORDER}
-    manifest = {"commit": _commit(), "files": entries, "models": models}
+    metrics = {name: json.loads((runs / name / "metrics.json").read_text()) for name in names}
+    manifest = {"commit": _commit(), "files": entries, "models": metrics}
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(to, ignore_errors=True)
     os.replace(fresh, to)

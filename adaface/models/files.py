@@ -80,7 +80,7 @@ def look(artefact: Artefact, root: Path, *, thorough: bool) -> ArtefactState:
 
 def place_of(artefact: Artefact, root: Path) -> Path:
     """The folder that holds the files of an artefact."""
-    return model_path(artefact.folder) if artefact.folder.startswith(PREFIX) else root / artefact.folder
+    return model_path(artefact.folder, verify=False) if artefact.folder.startswith(PREFIX) else root / artefact.folder
 
 
 def remedy(found: ArtefactState) -> str:

@@ -79,6 +79,8 @@ def _write_page(page: Path, weights: Path, bars: str, measures: dict[str, dict[s
         bars,
     ]
     for name, draw in GRIDS.items():
+        if name in ORDER and name not in measures:
+            continue
         sheet = draw(weights)
         cv2.imwrite(str(pictures / f"{name}.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
         parts += ["", _CAPTIONS[name], "", f"![{name}]({pictures.name}/{name}.png)"]

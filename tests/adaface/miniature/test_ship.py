@@ -10,10 +10,12 @@ from adaface.miniature.ship import CONTENT, main, ship
 from adaface.miniature.shipped import check
 from adaface.miniature.train import ORDER
 
+PARTS = [part for parts in CONTENT.values() for part in parts]
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    for name in CONTENT:
+    for name in PARTS:
         file = tmp_path / "runs" / "weights" / (name if "." in name else f"{name}/unet/model.safetensors")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(name.encode())
@@ -26,7 +28,7 @@ def runs(tmp_path: Path) -> Path:
 
 def test_what_is_shipped_is_complete_and_checks(runs, tmp_path):
     manifest = ship(runs, tmp_path / "to")
-    assert len(manifest["files"]) == len(CONTENT) and "notes.txt" not in manifest["files"]
+    assert len(manifest["files"]) == len(PARTS) and "notes.txt" not in manifest["files"]
     assert manifest["models"]["clip"] == {"steps": 7} and manifest["commit"]
     assert check(tmp_path / "to") == []
 
@@ -60,3 +62,11 @@ def test_too_much_is_refused(runs, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the package has room for 0"):
         ship(runs, tmp_path / "to")
     assert not (tmp_path / "to").exists()
+
+
+def test_some_models_can_go_without_others(runs, tmp_path):
+    (runs / "teacher" / "metrics.json").unlink()
+    manifest = ship(runs, tmp_path / "to", ["recogniser", "clip"])
+    assert set(manifest["models"]) == {"recogniser", "clip"}
+    assert set(manifest["files"]) == {"pack/recogniser.onnx", "clip/unet/model.safetensors"}
+    assert check(tmp_path / "to") == []
