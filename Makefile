@@ -25,7 +25,7 @@ RENDER ?= --identities 24 --images 12 --faults 0.3
 
 PIP := $(PY) -m pip --disable-pip-version-check
 
-.PHONY: help venv demo demo-faces demo-photos test test-slow lint format gpu clean
+.PHONY: help venv demo demo-photos test test-slow lint format gpu clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,14 +59,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@if [ -f $(VENV)/.gpu ]; then $(MAKE) --no-print-directory swap-onnxruntime; fi
 	@touch $@
 
-# The shipped weights of the miniature are still being trained: until they are there the demo is the one of real photos.
-ifneq ($(wildcard adaface/miniature/weights/pack/detector.onnx),)
-demo: demo-faces  ## draw an album of faces, build a dataset from it, compare it with the truth; into OUT (out/demo)
-else
-demo: demo-photos
-endif
-
-demo-faces: venv
+demo: venv  ## draw an album of faces, build a dataset from it, compare it with the truth; into OUT (out/demo)
 	@[ -f "$(ALBUM)/truth.jsonl" ] || $(PY) -m flows.cli render-faces "$(ALBUM)" $(RENDER)
 	$(PY) -m flows.cli build-dataset --config configs/miniature.yaml --set 'data.output="$(OUT)/dataset"' \
 		--set 'data.sources.0.path="$(ALBUM)/people"' --set 'data.sources.1.path="$(ALBUM)/flat"'

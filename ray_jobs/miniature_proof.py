@@ -28,7 +28,8 @@ RIGHT_REASONS: dict[str, frozenset[str]] = {
     "profile": frozenset({"extreme_pose"}),
     "blurred": frozenset({"blurry"}),
     "tiny_face": frozenset({"small_face"}),
-    "occluded": frozenset({"occluded"}),
+    # two thirds of the face are hidden: that no face is found is as right as that it is hidden
+    "occluded": frozenset({"occluded", "no_face"}),
     "over_exposed": frozenset({"bad_exposure"}),
     "wrong_person": frozenset({"identity_outlier"}),
     "exact_duplicate": frozenset({"duplicate_exact"}),

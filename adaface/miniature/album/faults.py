@@ -105,11 +105,11 @@ def tiny_face(person: Identity, rng: np.random.Generator) -> Shot:
 
 
 def occluded(person: Identity, rng: np.random.Generator) -> Shot:
-    """Something is held before the face, so that at most 30% of it is seen; the class map has background there."""
+    """Something is held before the face, so that at most 34% of its box shows it; the class map has background there."""
     shot = portrait(person, rng)
     image, classes = shot.image.copy(), shot.classes.copy()
     name, side = str(rng.choice(list(_THINGS))), str(rng.choice(list(_SIDES)))
-    target = float(rng.uniform(0.15, 0.30))
+    target = float(rng.uniform(0.22, 0.34))
     outline, marks = _THINGS[name]
     x0, y0, x1, y1 = shot.faces[0].box
     centre, half = np.array([x0 + x1, y0 + y1]) / 2, np.array([x1 - x0, y1 - y0]) / 2 * rng.uniform(1.1, 1.3)
