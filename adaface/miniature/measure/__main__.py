@@ -82,8 +82,9 @@ def _write_page(page: Path, weights: Path, bars: str, measures: dict[str, dict[s
         if name in ORDER and name not in measures:
             continue
         sheet = draw(weights)
-        cv2.imwrite(str(pictures / f"{name}.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-        parts += ["", _CAPTIONS[name], "", f"![{name}]({pictures.name}/{name}.png)"]
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 88]
+        cv2.imwrite(str(pictures / f"{name}.jpg"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)
+        parts += ["", _CAPTIONS[name], "", f"![{name}]({pictures.name}/{name}.jpg)"]
     parts += [
         "",
         "## Making the models anew",
