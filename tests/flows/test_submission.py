@@ -231,7 +231,12 @@ def test_an_interrupted_follower_ends_its_child(probe: Probe, monkeypatch: pytes
 
     settings = {"runs": str(probe.runs), "lines": 3, "exit": 0, "wait_for": str(probe.gate)}
     probe.config.write_text(yaml.safe_dump(settings))
-    with pytest.raises(KeyboardInterrupt):
-        run_job("ray_jobs.probe", probe.config, submission_id="unused", on_log=interrupt, root=probe.root)
+    # shells start what runs in the background with this signal ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_job("ray_jobs.probe", probe.config, submission_id="unused", on_log=interrupt, root=probe.root)
+    finally:
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
         os.kill(probe.pids()[0], 0)
