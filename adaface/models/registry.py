@@ -308,6 +308,8 @@ def _miniature() -> list[Artefact]:
     artefacts = []
     for folder, (purpose, expected) in _SHIPPED_MODELS.items():
         inside = [name.removeprefix(f"{folder}/") for name in recorded if name.startswith(f"{folder}/")]
+        if recorded and not inside:
+            continue  # the package comes without it
         entries = {name: recorded.get(f"{folder}/{name}", {}) for name in sorted(inside or expected)}
         files = [ModelFile(name, entry.get("sha256"), entry.get("bytes")) for name, entry in entries.items()]
         artefacts.append(
