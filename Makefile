@@ -63,8 +63,9 @@ demo: venv  ## draw an album of faces, build a dataset from it, compare it with 
 	@[ -f "$(ALBUM)/truth.jsonl" ] || $(PY) -m flows.cli render-faces "$(ALBUM)" $(RENDER)
 	$(PY) -m flows.cli build-dataset --config configs/miniature.yaml --set 'data.output="$(OUT)/dataset"' \
 		--set 'data.sources.0.path="$(ALBUM)/people"' --set 'data.sources.1.path="$(ALBUM)/flat"'
-	@echo; status=0; $(PY) -m ray_jobs.miniature_proof "$(ALBUM)" "$(OUT)/dataset" || status=$$?; \
-	echo; echo "the report: $(abspath $(OUT))/dataset/report/index.html"; exit $$status
+	@# a missed bar is said in the table; the command by itself exits 1 then, the demo has still done its work
+	@echo; $(PY) -m ray_jobs.miniature_proof "$(ALBUM)" "$(OUT)/dataset" || [ $$? -eq 1 ]
+	@echo; echo "the report: $(abspath $(OUT))/dataset/report/index.html"
 
 demo-photos: venv  ## build a dataset from the photos in FACES into OUT/photos
 	@missing=; \

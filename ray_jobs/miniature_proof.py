@@ -28,8 +28,7 @@ RIGHT_REASONS: dict[str, frozenset[str]] = {
     "profile": frozenset({"extreme_pose"}),
     "blurred": frozenset({"blurry"}),
     "tiny_face": frozenset({"small_face"}),
-    # two thirds of the face are hidden: that no face is found is as right as that it is hidden
-    "occluded": frozenset({"occluded", "no_face"}),
+    "occluded": frozenset({"occluded"}),
     "over_exposed": frozenset({"bad_exposure"}),
     "wrong_person": frozenset({"identity_outlier"}),
     "exact_duplicate": frozenset({"duplicate_exact"}),
