@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from adaface.miniature.album.held_things import AWAY, draw_kind, held_before
 from adaface.miniature.render import Face, Picture, Sitter, render_people
 from adaface.miniature.render.shape import HeadShape
 from adaface.miniature.render.stills import render_still
@@ -107,29 +108,16 @@ def tiny_face(person: Identity, rng: np.random.Generator) -> Shot:
 def occluded(person: Identity, rng: np.random.Generator) -> Shot:
     """Something is held before the face, so that at most 34% of its box shows it; the class map has background there."""
     shot = portrait(person, rng)
-    image, classes = shot.image.copy(), shot.classes.copy()
-    name, side = str(rng.choice(list(_THINGS))), str(rng.choice(list(_SIDES)))
+    image, kind = shot.image.copy(), draw_kind(rng)
     target = float(rng.uniform(0.22, 0.34))
-    outline, marks = _THINGS[name]
-    x0, y0, x1, y1 = shot.faces[0].box
-    centre, half = np.array([x0 + x1, y0 + y1]) / 2, np.array([x1 - x0, y1 - y0]) / 2 * rng.uniform(1.1, 1.3)
-    angle = float(rng.uniform(-0.2, 0.2))
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    for away in np.linspace(1.0, 0.0, 21):
-        hidden = classes.copy()
-        middle = centre + np.array(_SIDES[side]) * half * away
-
-        def place(points: np.ndarray, middle: np.ndarray = middle) -> np.ndarray:
-            return np.round((points * half @ turn.T + middle) * 16).astype(np.int32)
-
-        cv2.fillPoly(hidden, [place(outline)], BACKGROUND, cv2.LINE_8, 4)
+    thing = held_before(shot.faces[0].box, kind, rng)
+    for away in AWAY:
+        hidden = thing.cover(shot.classes, away, BACKGROUND)
         seen = _share_in(np.isin(hidden, _FACE), shot.faces[0].box)
         if seen <= target:
             break
-    colours = rng.uniform(20, 240, (3, 3))
-    for part, colour in zip((outline, *marks), colours, strict=False):
-        cv2.fillPoly(image, [place(part)], tuple(map(int, colour)), cv2.LINE_AA, 4)
-    details: dict[str, float | str] = {"object": name, "from": side, "seen": round(seen, 3)}
+    thing.draw(image, away, rng)
+    details: dict[str, float | str] = {"object": thing.name, "from": thing.side, "seen": round(seen, 3)}
     return replace(shot, image=image, classes=hidden, details=details)
 
 
@@ -203,20 +191,3 @@ def _share_in(mask: np.ndarray, box: np.ndarray) -> float:
     """Share of the pixels of a box that are set in (H, W) bool."""
     x0, y0, x1, y1 = (max(0, round(float(value))) for value in box)
     return float(mask[y0:y1, x0:x1].mean())
-
-
-def _polygon(*points: tuple[float, float]) -> np.ndarray:
-    return np.array(points, np.float64)
-
-
-_BLOCK = _polygon((-1, -1), (1, -1), (1, 1), (-1, 1))
-_DISC = np.stack([np.cos(turn := np.linspace(0, 2 * math.pi, 40, endpoint=False)), np.sin(turn)], 1)
-# What people hold before their faces: an outline in halves of the face box, and what is drawn on it.
-_THINGS: dict[str, tuple[np.ndarray, tuple[np.ndarray, ...]]] = {
-    "book": (_BLOCK, (_polygon((-0.06, -1), (0.06, -1), (0.06, 1), (-0.06, 1)), _BLOCK * [0.5, 0.12] + [0, -0.5])),
-    "sheet of paper": (_BLOCK * [1, 1.1], (_BLOCK * [0.7, 0.05] + [0, -0.3], _BLOCK * [0.7, 0.05] + [0, 0.2])),
-    "balloon": (_DISC * 1.15, (_DISC * 0.2 - 0.5,)),
-    "phone": (_BLOCK * [0.85, 1.15], (_BLOCK * [0.75, 1.0], _BLOCK * [0.12, 0.06] + [0, -0.8])),
-}
-# Where it comes from, as a direction.
-_SIDES = {"below": (0.0, 1.0), "left": (-1.0, 0.25), "right": (1.0, 0.25)}

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from adaface.miniature.album.held_things import AWAY, draw_kind, held_before
 from adaface.miniature.pictures.detector_photos import decode
 from adaface.miniature.pictures.rendered import Chunk
 
 # Faces from this to this share of the canvas, px at a canvas of 320: what a detector has to find in one look.
 _SMALLEST, _LARGEST = 12.0, 300.0
+_LEFT_TO_SEE = (0.15, 0.7)  # of a face that something is held before, a share of its box
+_TOO_SMALL_TO_HIDE = 16.0  # px
 _MIRRORED = [1, 0, 2, 4, 3]  # left and right swap names
 
 
@@ -36,6 +39,39 @@ def view(sources: Sequence[Source], rng: np.random.Generator, side: int) -> tupl
     if rng.random() < 0.35:
         image = _relit(image, rng)
     return np.ascontiguousarray(image), faces
+
+
+def with_something_held(
+    image: np.ndarray, faces: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same view with a thing before most of one face, where there is one.
+
+    The last number of each face goes down by what it covers.
+    """
+    large = np.flatnonzero((faces[:, 2:4] - faces[:, :2]).min(1) >= _TOO_SMALL_TO_HIDE)
+    image, faces = image.copy(), faces.copy()
+    if len(large):
+        box = faces[rng.choice(large), :4].astype(np.float64)
+    else:  # before nobody: such a thing alone is no face
+        corner, size = rng.random(2) * image.shape[1], rng.uniform(0.1, 0.6) * image.shape[1]
+        box = np.concatenate([corner - size / 2, corner + size / 2])
+    thing = held_before(box, draw_kind(rng), rng)
+    target = float(rng.uniform(*_LEFT_TO_SEE))
+    open_ = np.ones(image.shape[:2], np.uint8)
+    for away in AWAY:
+        after = thing.cover(open_, away, 0)
+        if _open_share(after, box) <= target:
+            break
+    thing.draw(image, away, rng)
+    faces[:, 15] *= [_open_share(after, face[:4]) for face in faces]
+    return image, faces[faces[:, 15] > 0]
+
+
+def _open_share(open_: np.ndarray, box: np.ndarray) -> float:
+    """Of the part of the box that lies in the picture, the share that is 1 in (H, W)."""
+    x0, y0, x1, y1 = (max(0, round(float(value))) for value in box)
+    part = open_[y0:y1, x0:x1]
+    return float(part.mean()) if part.size else 0.0
 
 
 def mirror(faces: np.ndarray, width: int) -> np.ndarray:

@@ -25,7 +25,7 @@ _ROWS = 1200
 
 class TeacherTask(StableDiffusionTask):
     name = "teacher"
-    schedule = Schedule(steps=3200, batch=64, lr=8e-4, warmup=200, ema=0.999)
+    schedule = Schedule(steps=9000, batch=64, lr=8e-4, warmup=200, ema=0.999)
 
     def __init__(self, data: Path, weights: Path, device: torch.device):
         super().__init__(data, weights, device)
