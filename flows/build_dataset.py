@@ -28,7 +28,7 @@ from flows.submission import (
     run_job,
     stop_attempts,
 )
-from ray_jobs.config import with_absolute_paths
+from ray_jobs.config import DatasetConfig, with_absolute_paths
 from ray_jobs.config_file import ConfigError, load, resolved_yaml
 
 # Phases of the job and their rough share of its time, for the progress bar.
@@ -39,7 +39,7 @@ def run_name() -> str:
     """The output's name and the start of the run's id, for example `faces-0194a2c7`."""
     given = this_run.parameters
     try:
-        output = load(given["config"], given["overrides"]).data.output
+        output = load(DatasetConfig, given["config"], given["overrides"]).data.output
     except ConfigError:  # the flow itself says what is wrong
         output = Path(given["config"]).stem
     return f"{output.rstrip('/').rsplit('/', 1)[-1]}-{this_run.id[:8]}"
@@ -67,7 +67,7 @@ def build_dataset(
         JobFailed: with the last lines of the job.
     """
     logger = get_run_logger()
-    checked = load(config, overrides)
+    checked = load(DatasetConfig, config, overrides)
     if address or cluster_in_environment():
         checked = with_absolute_paths(checked)
     output = Storage(checked.data.output)

@@ -72,9 +72,10 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def build_dataset(arguments: argparse.Namespace) -> int:
+    from ray_jobs.config import DatasetConfig
     from ray_jobs.config_file import load
 
-    config = load(arguments.config, arguments.overrides)  # before the imports that take seconds
+    config = load(DatasetConfig, arguments.config, arguments.overrides)  # before the imports that take seconds
     from ray_jobs.build_dataset import run
     from ray_jobs.runtime import log_to_stdout
 

@@ -12,15 +12,16 @@ from flows.doctor_machine import check_disk
 
 if TYPE_CHECKING:
     from data_pipeline.config import DataConfig
-    from ray_jobs.config import Config
+    from ray_jobs.config import DatasetConfig
 
 
 def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
     """Everything that a build with this configuration needs; a configuration with problems is not looked into."""
+    from ray_jobs.config import DatasetConfig
     from ray_jobs.config_file import ConfigError, config_hash, load
 
     try:
-        config = load(config_file, overrides)
+        config = load(DatasetConfig, config_file, overrides)
     except ConfigError as error:
         for problem in error.problems:
             yield Finding("fail", "config", problem, "correct it there")
@@ -31,7 +32,7 @@ def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[
     yield from check_output(config.data.output)
 
 
-def check_models(config: Config) -> Iterator[Finding]:
+def check_models(config: DatasetConfig) -> Iterator[Finding]:
     """What a build itself checks first: model files, rules that no image could pass, evaluation embeddings."""
     from adaface.perception.onnx_session import providers
     from ray_jobs.preflight import check

@@ -30,14 +30,14 @@ from PIL import Image, ImageEnhance
 from data_pipeline.sources import list_images
 from data_pipeline.storage import Storage, read_file
 from ray_jobs.build_dataset import _AnalyseActor, run
-from ray_jobs.config import Config
+from ray_jobs.config import DatasetConfig
 from ray_jobs.config_file import load
 from ray_jobs.runtime import ray_session, run_actors
 
 Result = TypeVar("Result")
 
 
-def jitter(config: Config, folder: Path, count: int, side: int) -> None:
+def jitter(config: DatasetConfig, folder: Path, count: int, side: int) -> None:
     """Make `count` photos of `side` px from those of the configuration: cut, brightness, contrast and noise differ."""
     originals = []
     for image in list_images(config.data).images:
@@ -61,7 +61,7 @@ def jitter(config: Config, folder: Path, count: int, side: int) -> None:
         Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(target, quality=90)
 
 
-def plain_analyse(config: Config, paths: list[str]) -> float:
+def plain_analyse(config: DatasetConfig, paths: list[str]) -> float:
     """Seconds of a bare loop: read, decode, detect, embed, parse; nothing is measured, recorded or written."""
     import cv2
 
@@ -90,7 +90,7 @@ def plain_analyse(config: Config, paths: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def plain_shard(config: Config, paths: list[str], tar: str) -> float:
+def plain_shard(config: DatasetConfig, paths: list[str], tar: str) -> float:
     """Seconds of a bare loop: decode, resize, encode, tar, by the fastest library at hand; nothing is checked."""
     import cv2
     import webdataset
@@ -113,7 +113,7 @@ def plain_shard(config: Config, paths: list[str], tar: str) -> float:
     return time.perf_counter() - began
 
 
-def our_shards(config: Config) -> float:
+def our_shards(config: DatasetConfig) -> float:
     """Seconds of `write_shard` over all shards of a finished build, in one process, without Ray."""
     import cv2
 
@@ -137,7 +137,7 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
         return pool.apply(function, arguments)
 
 
-def compare(config: Config, folder: Path, count: int, side: int, repeats: int, shard_only: bool) -> None:
+def compare(config: DatasetConfig, folder: Path, count: int, side: int, repeats: int, shard_only: bool) -> None:
     """Print ratios of the pipeline to plain loops."""
     photos = folder / f"photos-{side}"
     jitter(config, photos, count, side)
@@ -186,12 +186,12 @@ def compare(config: Config, folder: Path, count: int, side: int, repeats: int, s
     print(f"shard / plain loop: {best['shard, ours'] / best['shard, plain loop']:.3f}")
 
 
-def _accepted(config: Config) -> set[str]:
+def _accepted(config: DatasetConfig) -> set[str]:
     table = Storage(config.data.output).read_table("selection.parquet", columns=["path", "accepted"])
     return {row["path"] for row in table.to_pylist() if row["accepted"]}
 
 
-def _analyse_rates(config: Config, workers: int, digest: str) -> tuple[float, float]:
+def _analyse_rates(config: DatasetConfig, workers: int, digest: str) -> tuple[float, float]:
     """Images per second of all workers together: from the first part's begin to the last one's end; and without the
     time that a worker waited for a part or, at the end, for the others."""
     results: list[dict[str, Any]] = []
@@ -215,7 +215,7 @@ def _analyse_rates(config: Config, workers: int, digest: str) -> tuple[float, fl
     return images / seconds, workers * images / at_work
 
 
-def scale(config: Config, folder: Path, sizes: list[int], side: int) -> None:
+def scale(config: DatasetConfig, folder: Path, sizes: list[int], side: int) -> None:
     """Print cost per image and memory of builds of several sizes."""
     print(f"photos of {side} px, {os.cpu_count()} CPUs")
     print(
@@ -241,7 +241,7 @@ def scale(config: Config, folder: Path, sizes: list[int], side: int) -> None:
         shutil.rmtree(photos)
 
 
-def _measured_build(config: Config) -> tuple[float, float]:
+def _measured_build(config: DatasetConfig) -> tuple[float, float]:
     """Peak memory of the driver, and of any worker, in MB."""
     watch = _Watch()
     run(config)
@@ -275,13 +275,13 @@ class _Watch(threading.Thread):
         self.join()
 
 
-def _build_of(config: Config, photos: Path, out: Path, duplicates: bool) -> Config:
+def _build_of(config: DatasetConfig, photos: Path, out: Path, duplicates: bool) -> DatasetConfig:
     shutil.rmtree(out, ignore_errors=True)
     mapping = json.loads(config.model_dump_json())
     mapping["data"].update(sources=[{"path": str(photos), "name": "jittered"}], output=str(out), shard_size=1000)
     if not duplicates:  # jittered copies of one photo are alike; all of them are wanted
         mapping["data"].update(near_duplicate_bits=None, near_duplicate_similarity=None)
-    return Config.model_validate(mapping)
+    return DatasetConfig.model_validate(mapping)
 
 
 def main() -> int:
@@ -294,7 +294,7 @@ def main() -> int:
     parser.add_argument("--shard-only", action="store_true", help="compare writing shards alone")
     parser.add_argument("--scale", type=int, nargs="+", metavar="IMAGES", help="build datasets of these sizes instead")
     options = parser.parse_args()
-    config = load(options.config, options.set)
+    config = load(DatasetConfig, options.config, options.set)
     with tempfile.TemporaryDirectory(prefix="adaface-benchmark-") as folder:
         if options.scale:
             scale(config, Path(folder), options.scale, options.side)

@@ -25,7 +25,7 @@ from data_pipeline.plan import Plan
 from data_pipeline.report import write_report
 from data_pipeline.shards import ShardPlan, write_shard
 from data_pipeline.storage import Storage, is_uri, json_bytes
-from ray_jobs.config import Config, with_absolute_paths
+from ray_jobs.config import DatasetConfig, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
 from ray_jobs.preflight import Checked, check_all
 from ray_jobs.progress import Progress, duration
@@ -34,7 +34,7 @@ from ray_jobs.runtime import in_worker, joins_cluster, log_to_stdout, ray_sessio
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, *, address: str | None = None) -> dict[str, Any]:
+def run(config: DatasetConfig, *, address: str | None = None) -> dict[str, Any]:
     """Build or continue a dataset.
 
     Args:
@@ -58,7 +58,7 @@ def run(config: Config, *, address: str | None = None) -> dict[str, Any]:
 class _Build:
     """One run; its attributes are what the phases hand to each other: counts and hashes, nothing by the image."""
 
-    def __init__(self, config: Config, checked: Checked, out: Storage, address: str | None):
+    def __init__(self, config: DatasetConfig, checked: Checked, out: Storage, address: str | None):
         self.given, self.checked, self.out, self.address = config, checked, out, address
         # Workers run in other folders, perhaps on other machines: from here on local paths are absolute.
         self.config = with_absolute_paths(config)
@@ -261,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
     log_to_stdout()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        run(load(options.config, options.set), address=options.address)
+        run(load(DatasetConfig, options.config, options.set), address=options.address)
     except LockedError as error:  # nothing is wrong with the input: a later try may succeed
         log.error("%s", error)
         return 1

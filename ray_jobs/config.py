@@ -1,9 +1,9 @@
-"""The whole configuration of a job: one typed tree for every job and both worlds."""
+"""The whole configuration of a job as one typed tree: what all jobs share, and that of `build_dataset`."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ class ClusterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     workers: int | None = Field(
-        default=None, ge=1, description="analysing actors; null: as many as CPUs and GPUs allow"
+        default=None, ge=1, description="actors that run networks; null: as many as CPUs and GPUs allow"
     )
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0, description="share of a GPU per worker; 0.5 puts two on one")
@@ -27,21 +27,34 @@ class ClusterConfig(BaseModel):
     )
 
 
-class Config(BaseModel):
-    """A configuration file: `configs/*.yaml` plus `--set section.key=value`."""
+class JobConfig(BaseModel):
+    """A configuration file of a job: `configs/*.yaml` plus `--set section.key=value`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    template: ClassVar[str]  # the file to start from
+    example: ClassVar[str]  # of an override
+
+    def what_it_makes(self) -> dict[str, Any]:
+        """The configuration without where the result goes and what machines make it: equal values, equal results."""
+        raise NotImplementedError
+
+
+class DatasetConfig(JobConfig):
+    """Of `build_dataset`."""
+
+    template: ClassVar[str] = "configs/faces.yaml"
+    example: ClassVar[str] = "data.min_face=64"
 
     data: DataConfig
     perception: PerceptionConfig
     cluster: ClusterConfig = ClusterConfig()
 
     def what_it_makes(self) -> dict[str, Any]:
-        """The configuration without where the result goes and what machines make it: equal values, equal results."""
         return self.model_dump(mode="json", exclude={"cluster": True, "data": {"output": True}})
 
 
-def with_absolute_paths(config: Config) -> Config:
+def with_absolute_paths(config: DatasetConfig) -> DatasetConfig:
     """The same configuration for code that runs in another folder: local paths are absolute, sources keep their names."""
 
     def absolute(path: str) -> str:

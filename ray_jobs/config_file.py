@@ -1,4 +1,4 @@
-"""A configuration file and its overrides become one typed `Config`, or one message with every problem.
+"""A configuration file and its overrides become one typed configuration, or one message with every problem.
 
 The YAML is read twice: as a tree of nodes, which still knows line numbers and keys written twice, and as plain values,
 which the overrides change and pydantic validates.
@@ -12,13 +12,15 @@ import json
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from ray_jobs.config import Config
+from ray_jobs.config import JobConfig
 from ray_jobs.config_problems import Place, at, dotted, explain, origin, short
+
+Config = TypeVar("Config", bound=JobConfig)
 
 
 class ConfigError(ValueError):
@@ -32,23 +34,26 @@ class ConfigError(ValueError):
         )
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(model: type[Config], path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read `path` (YAML), apply `overrides` ("data.min_face=64", values in YAML, list items by index) and validate.
+
+    Args:
+        model: which job's configuration it is.
 
     Raises ConfigError with all problems at once, each with the file and line or the override it comes from.
     """
     problems: list[str] = []
-    values, lines = _read(Path(path), problems)
+    values, lines = _read(Path(path), model, problems)
     applied: dict[Place, str] = {}
     for text in overrides:
         try:
-            applied[_override(values, text)] = text
+            applied[_override(values, text, model.example)] = text
         except ValueError as error:
             problems.append(f"--set {text}: {error}")
     try:
-        config = Config.model_validate(values)
+        config = model.model_validate(values)
     except ValidationError as error:
-        problems += explain(error, str(path), lines, applied)
+        problems += explain(error, model, str(path), lines, applied)
         raise ConfigError(problems) from None
     for place in _booleans_read_as_numbers(values, config.model_dump()):
         where = origin(place, str(path), lines, applied)
@@ -58,13 +63,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-def resolved_yaml(config: Config) -> str:
+def resolved_yaml(config: JobConfig) -> str:
     """The configuration with every default written out; `load` of this text gives an equal configuration."""
     body = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=119)
     return f"# resolved configuration, hash {config_hash(config)}\n{body}"
 
 
-def config_hash(config: Config) -> str:
+def config_hash(config: JobConfig) -> str:
     """First 16 hex digits of the sha256 over `config.what_it_makes()` as canonical JSON (sorted keys, no spaces)."""
     canonical = json.dumps(config.what_it_makes(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
@@ -73,7 +78,7 @@ def config_hash(config: Config) -> str:
 # Reading
 
 
-def _read(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[Place, int]]:
+def _read(path: Path, model: type[JobConfig], problems: list[str]) -> tuple[dict[str, Any], dict[Place, int]]:
     """The values of the file and the line of each key. What makes the file unreadable as a whole is raised."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -89,7 +94,7 @@ def _read(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[Place, 
     except RecursionError:
         raise ConfigError([f"{path}: nested too deeply"]) from None
     if root is None or values is None:
-        raise ConfigError([f"{path}: the file is empty; configs/faces.yaml is a template"])
+        raise ConfigError([f"{path}: the file is empty; {model.template} is a template"])
     if not isinstance(values, dict):
         raise ConfigError([f"{path}: expected `section:` lines at the top, found a {type(values).__name__}"])
     lines: dict[Place, int] = {}
@@ -166,12 +171,12 @@ def _nearest_file(path: Path) -> str:
 # Overrides
 
 
-def _override(values: dict[str, Any], text: str) -> Place:
+def _override(values: dict[str, Any], text: str, example: str) -> Place:
     """Apply one `a.b=value` to `values` in place and return where it went."""
     key, equals, written = text.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):
-        raise ValueError("write it as section.key=value, for example data.min_face=64")
+        raise ValueError(f"write it as section.key=value, for example {example}")
     if not written.strip():
         raise ValueError("the value is empty; write null to switch off, '' for an empty text")
     try:

@@ -9,8 +9,6 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ray_jobs.config import Config
-
 Place = tuple[str | int, ...]  # ("data", "sources", 0, "path")
 
 
@@ -22,13 +20,15 @@ class _Spot:
     models: tuple[type[BaseModel], ...]  # the models whose field the last step of `place` is (or should be)
 
 
-def explain(error: ValidationError, path: str, lines: dict[Place, int], applied: dict[Place, str]) -> list[str]:
+def explain(
+    error: ValidationError, root: type[BaseModel], path: str, lines: dict[Place, int], applied: dict[Place, str]
+) -> list[str]:
     """One line for each problem. `lines`: the line of each key of the file; `applied`: overrides by their place."""
-    found = [(details, _spot(details["loc"])) for details in error.errors(include_url=False)]
+    found = [(details, _spot(details["loc"], root)) for details in error.errors(include_url=False)]
     problems, meant = [], set()
     for details, spot in found:
         if details["type"] == "extra_forbidden":
-            advice, instead = _did_you_mean(spot)
+            advice, instead = _did_you_mean(spot, root)
             meant.add(instead)
             problems.append((details, spot, f"unknown key `{dotted(spot.place)}`; {advice}"))
         else:
@@ -62,7 +62,7 @@ def _in_words(details: Any, spot: _Spot) -> str:
     return sentence + ("; put it in quotes" if quotable else "")
 
 
-def _did_you_mean(spot: _Spot) -> tuple[str, Place | None]:
+def _did_you_mean(spot: _Spot, root: type[BaseModel]) -> tuple[str, Place | None]:
     """Advice for an unknown key, and the place it probably meant."""
     key, section = str(spot.place[-1]), spot.place[:-1]
     known = [name for model in spot.models for name in model.model_fields]
@@ -70,7 +70,7 @@ def _did_you_mean(spot: _Spot) -> tuple[str, Place | None]:
     if close:
         meant = (*section, close[0])
         return f"did you mean `{dotted(meant)}`?", meant
-    elsewhere = {dotted(place): place for place in _all_places(Config, ())}
+    elsewhere = {dotted(place): place for place in _all_places(root, ())}
     if key in elsewhere:
         *above, last = key.split(".")
         return f"a dot does not nest in YAML: write `{last}:` under `{'.'.join(above)}:`", elsewhere[key]
@@ -80,11 +80,11 @@ def _did_you_mean(spot: _Spot) -> tuple[str, Place | None]:
     return f"the keys {f'of `{dotted(section)}`' if section else 'at the top'} are {', '.join(known)}", None
 
 
-def _spot(location: tuple[str | int, ...]) -> _Spot:
+def _spot(location: tuple[str | int, ...], root: type[BaseModel]) -> _Spot:
     """Follow pydantic's location down the models; the tag of a union is a step in it, but not in the file."""
     place: Place = ()
     around: tuple[type[BaseModel], ...] = ()
-    here: Any = Config
+    here: Any = root
     for step in location:
         models = tuple(_models(here))
         chosen = tuple(model for model in models if step in _literals(model)) if len(models) > 1 else ()

@@ -15,7 +15,7 @@ from adaface.perception.onnx_session import providers
 from adaface.perception.pack import embedding_length, resolve_pack, sha256
 from data_pipeline.identities import load_eval_means
 from data_pipeline.sources import source_problems
-from ray_jobs.config import Config
+from ray_jobs.config import DatasetConfig
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Checked:
         return {role: model["sha256"] for role, model in self.models.items()}
 
 
-def check(config: Config) -> Checked:
+def check(config: DatasetConfig) -> Checked:
     """Everything about a configuration that can be checked in seconds, without listing the sources.
 
     Raises:
@@ -70,7 +70,7 @@ def check(config: Config) -> Checked:
     return Checked(models, means, id_dim)
 
 
-def check_all(config: Config, *, here: bool) -> Checked:
+def check_all(config: DatasetConfig, *, here: bool) -> Checked:
     """`check`, and whether the sources are there.
 
     Args:
@@ -96,7 +96,7 @@ def check_all(config: Config, *, here: bool) -> Checked:
     return checked
 
 
-def _impossible_rules(config: Config) -> list[str]:
+def _impossible_rules(config: DatasetConfig) -> list[str]:
     data, parser = config.data, config.perception.parser
     problems = []
     known = len(CLASS_NAMES)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from data_pipeline.config import PROFILES
+from ray_jobs.config import DatasetConfig
 from ray_jobs.config_file import load
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
@@ -16,14 +17,14 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_a_shipped_configuration_is_valid(path):
-    config = load(path)
+    config = load(DatasetConfig, path)
     assert config.data.sources and config.perception.pack
 
 
 def test_the_template_states_the_thresholds_of_its_profile():
     """Commented lines of configs/faces.yaml such as `# min_face: 64` are what the profile does without them."""
     text = next(path for path in CONFIGS if path.name == "faces.yaml").read_text(encoding="utf-8")
-    assert load(next(path for path in CONFIGS if path.name == "faces.yaml")).data.profile == "strict"
+    assert load(DatasetConfig, next(path for path in CONFIGS if path.name == "faces.yaml")).data.profile == "strict"
     stated = {
         key: yaml.safe_load(value)
         for key, value in re.findall(r"^  # (\w+): (\S+) +#", text, flags=re.MULTILINE)

@@ -21,7 +21,7 @@ from flows.build_dataset import SHARES, build_dataset, run_build, worth_another_
 from flows.dataset_artifacts import counts_markdown, reject_rows, report_link
 from flows.outcome import JobFailed
 from flows.progress import describe, percent
-from ray_jobs.config import Config, with_absolute_paths
+from ray_jobs.config import DatasetConfig, with_absolute_paths
 from ray_jobs.config_file import ConfigError
 
 DATASET: dict[str, Any] = {
@@ -112,7 +112,7 @@ def test_only_what_may_end_better_is_tried_again(error: Exception, again: bool) 
 
 
 def test_a_job_in_another_folder_gets_absolute_paths() -> None:
-    config = Config.model_validate(
+    config = DatasetConfig.model_validate(
         {
             "data": {
                 "sources": [{"path": "photos/"}, {"path": "s3://bucket/people"}],

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from ray_jobs.build_dataset import run
-from ray_jobs.config import Config
+from ray_jobs.config import DatasetConfig
 from tests.tiny_world import make_pack, make_parser, make_photos, settings
 
 # What may differ between two builds of the same inputs: times, and the page that shows them.
@@ -44,16 +44,16 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(photos: Path, pack: Path, parser: Path, tmp_path: Path) -> Callable[..., Config]:
+def config(photos: Path, pack: Path, parser: Path, tmp_path: Path) -> Callable[..., DatasetConfig]:
     """Makes a configuration of `photos` and `pack`; keywords are keys of `data`."""
 
-    def make(out: str | Path = tmp_path / "out", source: str | Path = photos, **data: Any) -> Config:
+    def make(out: str | Path = tmp_path / "out", source: str | Path = photos, **data: Any) -> DatasetConfig:
         return _config(source, pack, parser, out, **data)
 
     return make
 
 
-def _config(source: str | Path, pack: Path, parser: Path, out: str | Path, **data: Any) -> Config:
+def _config(source: str | Path, pack: Path, parser: Path, out: str | Path, **data: Any) -> DatasetConfig:
     sources = [{"path": str(source), "name": "tiny", "licence": "test"}]
     mapping = settings(Path("unused"), pack, out, **{"sources": sources, **data})
     mapping["perception"]["parser"] = {
@@ -62,7 +62,7 @@ def _config(source: str | Path, pack: Path, parser: Path, out: str | Path, **dat
         "channels": ["skin", "hair"],
         "threshold": 0.5,
     }
-    return Config.model_validate(mapping)
+    return DatasetConfig.model_validate(mapping)
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def build(local_ray: None) -> Callable[[Config], dict[str, Any]]:
+def build(local_ray: None) -> Callable[[DatasetConfig], dict[str, Any]]:
     return run
 
 

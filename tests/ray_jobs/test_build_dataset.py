@@ -16,12 +16,12 @@ from data_pipeline.config import SourceConfig
 from data_pipeline.pairs import export
 from data_pipeline.verify import verify
 from ray_jobs.build_dataset import run
-from ray_jobs.config import Config
+from ray_jobs.config import DatasetConfig
 from tests.ray_jobs.conftest import content, tree
 from tests.tiny_world import make_pack, photo
 
-Build = Callable[[Config], dict[str, Any]]
-MakeConfig = Callable[..., Config]
+Build = Callable[[DatasetConfig], dict[str, Any]]
+MakeConfig = Callable[..., DatasetConfig]
 
 
 def last_run(out: Path) -> dict[str, Any]:

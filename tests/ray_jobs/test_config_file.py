@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.config import with_absolute_paths
+from ray_jobs.config import DatasetConfig, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
 
 BASE = """\
@@ -32,13 +32,13 @@ def write(tmp_path: Path):
 
 def problems(path: Path, *overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        load(path, overrides)
+        load(DatasetConfig, path, overrides)
     assert all(problem in str(caught.value) for problem in caught.value.problems)
     return caught.value.problems
 
 
 def test_a_small_file_gets_the_strict_profile(write):
-    config = load(write(BASE))
+    config = load(DatasetConfig, write(BASE))
     assert config.data.sources[0].path == "photos"
     assert config.data.min_face == 64 and config.data.resize == "crop"
     assert config.perception.parser is None
@@ -46,6 +46,7 @@ def test_a_small_file_gets_the_strict_profile(write):
 
 def test_overrides_are_yaml_and_reach_every_depth(write):
     config = load(
+        DatasetConfig,
         write(BASE + ONNX),
         [
             "data.min_face=96",
@@ -68,18 +69,18 @@ def test_overrides_are_yaml_and_reach_every_depth(write):
 
 
 def test_the_last_of_two_equal_overrides_wins(write):
-    assert load(write(BASE), ["data.seed=1", "data.seed=2"]).data.seed == 2
+    assert load(DatasetConfig, write(BASE), ["data.seed=1", "data.seed=2"]).data.seed == 2
 
 
 def test_an_override_can_make_and_remove_a_section(write):
-    made = load(write(BASE), ["perception.parser.kind=bisenet", "perception.parser.file=b.pth"])
+    made = load(DatasetConfig, write(BASE), ["perception.parser.kind=bisenet", "perception.parser.file=b.pth"])
     assert made.perception.parser.file == "b.pth"
-    assert load(write(BASE + ONNX), ["perception.parser=null"]).perception.parser is None
+    assert load(DatasetConfig, write(BASE + ONNX), ["perception.parser=null"]).perception.parser is None
 
 
 def test_an_override_of_an_aliased_list_item_leaves_the_other_alone(write):
     text = BASE.replace("    - path: photos\n", "    - &one {path: a, name: x}\n    - *one\n")
-    config = load(write(text), ["data.sources.1.name=y"])
+    config = load(DatasetConfig, write(text), ["data.sources.1.name=y"])
     assert [source.name for source in config.data.sources] == ["x", "y"]
 
 
@@ -192,7 +193,7 @@ def test_keys_that_are_no_names_and_numbers_that_are_none(write):
 def test_a_rule_is_not_switched_off_with_a_boolean(write):
     path = write(BASE.replace("output: out", "output: out\n  max_yaw: off"))
     assert problems(path) == [f"{path}:5: `data.max_yaw` is a number, not yes or no; write null to switch a rule off"]
-    assert load(write(BASE), ["data.drop_exact_duplicates=no"]).data.drop_exact_duplicates is False
+    assert load(DatasetConfig, write(BASE), ["data.drop_exact_duplicates=no"]).data.drop_exact_duplicates is False
 
 
 @pytest.mark.parametrize(
@@ -219,28 +220,40 @@ def test_bad_overrides_say_what_is_wrong(write, override, expected):
 
 
 def test_the_hash_depends_on_values_and_not_on_their_order(write):
-    one = load(write("data:\n  sources: [{path: a, licence: b}]\n  output: o\nperception:\n  pack: p\n  threads: 2\n"))
-    two = load(write("perception:\n  threads: 2\n  pack: p\ndata:\n  output: o\n  sources: [{licence: b, path: a}]\n"))
+    one = load(
+        DatasetConfig,
+        write("data:\n  sources: [{path: a, licence: b}]\n  output: o\nperception:\n  pack: p\n  threads: 2\n"),
+    )
+    two = load(
+        DatasetConfig,
+        write("perception:\n  threads: 2\n  pack: p\ndata:\n  output: o\n  sources: [{licence: b, path: a}]\n"),
+    )
     assert config_hash(one) == config_hash(two)
     assert len(config_hash(one)) == 16 and int(config_hash(one), 16) >= 0
-    assert config_hash(load(write(BASE))) != config_hash(load(write(BASE), ["data.seed=1"]))
+    assert config_hash(load(DatasetConfig, write(BASE))) != config_hash(
+        load(DatasetConfig, write(BASE), ["data.seed=1"])
+    )
     # a default written out is the same configuration
-    assert config_hash(load(write(BASE))) == config_hash(load(write(BASE), ["data.min_face=64", "data.max_yaw=60"]))
+    assert config_hash(load(DatasetConfig, write(BASE))) == config_hash(
+        load(DatasetConfig, write(BASE), ["data.min_face=64", "data.max_yaw=60"])
+    )
 
 
 def test_what_is_shipped_in_a_package_is_named_the_same_on_every_machine(write, tmp_path, monkeypatch):
     """Local paths are made absolute for workers in other folders; a package lies elsewhere on other machines."""
     monkeypatch.chdir(tmp_path)
     shipped = ["perception.pack=package://adaface.miniature/weights/pack"]
-    assert with_absolute_paths(load(write(BASE), shipped)).perception.pack == shipped[0].partition("=")[2]
-    assert with_absolute_paths(load(write(BASE), ["perception.pack=models"])).perception.pack == str(
+    assert (
+        with_absolute_paths(load(DatasetConfig, write(BASE), shipped)).perception.pack == shipped[0].partition("=")[2]
+    )
+    assert with_absolute_paths(load(DatasetConfig, write(BASE), ["perception.pack=models"])).perception.pack == str(
         tmp_path / "models"
     )
 
 
 def test_the_resolved_text_reads_back_as_the_same_configuration(write):
-    config = load(write(BASE + ONNX), ["data.profile=original", "data.sources.0.licence='№ 1: yes'"])
-    again = load(write(resolved_yaml(config), "resolved.yaml"))
+    config = load(DatasetConfig, write(BASE + ONNX), ["data.profile=original", "data.sources.0.licence='№ 1: yes'"])
+    again = load(DatasetConfig, write(resolved_yaml(config), "resolved.yaml"))
     assert again == config
     assert config_hash(config) in resolved_yaml(config).splitlines()[0]
     assert resolved_yaml(again) == resolved_yaml(config)

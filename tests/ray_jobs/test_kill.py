@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from data_pipeline.verify import verify
-from ray_jobs.config import Config
+from ray_jobs.config import DatasetConfig
 from tests.ray_jobs.conftest import content, tree
 
 PHASES = ("scan", "analyse", "select", "shard", "report")
@@ -65,10 +65,10 @@ class Job:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[Config], Job]]:
+def start(tmp_path: Path) -> Iterator[Callable[[DatasetConfig], Job]]:
     jobs: list[Job] = []
 
-    def start(config: Config) -> Job:
+    def start(config: DatasetConfig) -> Job:
         file = tmp_path / "job.yaml"
         file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
         jobs.append(Job(file, tmp_path / f"job-{len(jobs)}.log"))
@@ -105,8 +105,8 @@ def wait_for(job: Job, out: Path, phase: str) -> bool:
 
 @pytest.mark.parametrize("seed", [None, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_killed_in_every_phase_and_continued(
-    start: Callable[[Config], Job],
-    config: Callable[..., Config],
+    start: Callable[[DatasetConfig], Job],
+    config: Callable[..., DatasetConfig],
     made: Path,
     tmp_path: Path,
     photos: Path,
@@ -133,7 +133,7 @@ def test_killed_in_every_phase_and_continued(
 
 
 def test_a_worker_that_dies_is_replaced(
-    start: Callable[[Config], Job], config: Callable[..., Config], made: Path, tmp_path: Path
+    start: Callable[[DatasetConfig], Job], config: Callable[..., DatasetConfig], made: Path, tmp_path: Path
 ) -> None:
     job = start(config(part_size=1))
     assert wait_for(job, tmp_path / "out", "analyse")
@@ -152,7 +152,7 @@ def test_a_worker_that_dies_is_replaced(
 
 
 def test_a_second_build_into_the_same_folder_is_refused(
-    start: Callable[[Config], Job], config: Callable[..., Config], made: Path, tmp_path: Path
+    start: Callable[[DatasetConfig], Job], config: Callable[..., DatasetConfig], made: Path, tmp_path: Path
 ) -> None:
     first = start(config())
     assert wait_for(first, tmp_path / "out", "scan")

@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_jobs.config import Config
+from ray_jobs.config import DatasetConfig
 from tests.tiny_world import make_photos
 
 # A driver that held lists and tables of the images grew by 1,800; what is left is Ray's own, 300 up or down.
 BYTES_PER_IMAGE = 800
 
 
-def peaks(build: Callable[[Config], Any], config: Config) -> int:
+def peaks(build: Callable[[DatasetConfig], Any], config: DatasetConfig) -> int:
     """The most that Python and Arrow held at a time in this process during a build, bytes."""
     usual = pa.default_memory_pool()
     pool = pa.proxy_memory_pool(usual)
@@ -31,7 +31,7 @@ def peaks(build: Callable[[Config], Any], config: Config) -> int:
 
 
 def test_the_driver_holds_no_images(
-    build: Callable[[Config], Any], config: Callable[..., Config], tmp_path: Path
+    build: Callable[[DatasetConfig], Any], config: Callable[..., DatasetConfig], tmp_path: Path
 ) -> None:
     few, many = (make_photos(tmp_path / f"photos-{each}", people=10, each=each) for each in (6, 60))
     sizes = {"part_size": 64, "shard_size": 100}

@@ -28,6 +28,7 @@ from data_pipeline.select import select
 from data_pipeline.sources import hash_images, list_images, source_table
 from data_pipeline.storage import Storage
 from ray_jobs import miniature_proof
+from ray_jobs.config import DatasetConfig
 from ray_jobs.config_file import load
 from ray_jobs.miniature_proof import RIGHT_REASONS, Proof, main, prove
 
@@ -46,7 +47,9 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(album: Path, project: Path) -> DataConfig:
     overrides = [f"data.sources.{n}.path='{album / name}'" for n, name in enumerate(("people", "flat"))]
-    return load(project / "configs/miniature.yaml", [*overrides, f"data.output='{album.parent / 'out'}'"]).data
+    return load(
+        DatasetConfig, project / "configs/miniature.yaml", [*overrides, f"data.output='{album.parent / 'out'}'"]
+    ).data
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ray_jobs.config import Config
+from ray_jobs.config import DatasetConfig
 from tests.ray_jobs.conftest import content, tree
 
-Build = Callable[[Config], dict[str, Any]]
+Build = Callable[[DatasetConfig], dict[str, Any]]
 ANIMALS = ("jiffpom", "lilbub")
 
 
-def real_config(shared: Path, photos: Path, out: Path, **data: Any) -> Config:
-    return Config.model_validate(
+def real_config(shared: Path, photos: Path, out: Path, **data: Any) -> DatasetConfig:
+    return DatasetConfig.model_validate(
         {
             "data": {
                 "sources": [{"path": str(photos), "name": "faces"}],
