@@ -6,31 +6,21 @@ at `address` or RAY_ADDRESS, else as a child process with a Ray of its own.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from prefect import Flow, Task, flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun, State, TaskRun
-from prefect.logging.loggers import flow_run_logger
+from prefect import Flow, flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run as this_run
 
 from data_pipeline.storage import Storage
 from flows.dataset_artifacts import publish
-from flows.outcome import JobFailed
-from flows.progress import ProgressFollower
-from flows.submission import (
-    CONFIG_NAME,
-    attempt_id,
-    cluster_in_environment,
-    connect,
-    run_job,
-    stop_attempts,
-)
+from flows.job_task import run_job_of_flow, stop_jobs
+from flows.submission import cluster_in_environment
 from ray_jobs.config import DatasetConfig, with_absolute_paths
 from ray_jobs.config_file import ConfigError, load, resolved_yaml
 
+JOB = "build-dataset"
 # Phases of the job and their rough share of its time, for the progress bar.
 SHARES = {"scan": 0.05, "analyse": 0.75, "select": 0.02, "shard": 0.15, "report": 0.03}
 
@@ -71,7 +61,7 @@ def build_dataset(
     if address or cluster_in_environment():
         checked = with_absolute_paths(checked)
     output = Storage(checked.data.output)
-    run_build(resolved_yaml(checked), output.uri, address or None)
+    run_job_of_flow(JOB, resolved_yaml(checked), output.uri, address or None, SHARES)
 
     if not output.exists("dataset.json"):
         raise FileNotFoundError(
@@ -85,47 +75,6 @@ def build_dataset(
     return {"output": output.uri, "counts": counts, "config_hash": dataset["config_hash"]}
 
 
-def worth_another_try(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """No retry of what would end alike: a bad configuration, or a job that somebody stopped."""
-    error = state.data
-    return error.worth_retrying if isinstance(error, JobFailed) else not isinstance(error, ValueError)
-
-
-@task(
-    name="run-job",
-    retries=2,
-    retry_delay_seconds=[10, 60],
-    retry_condition_fn=worth_another_try,
-    cache_policy=NO_CACHE,
-)
-def run_build(config_yaml: str, output: str, address: str | None) -> None:
-    """Start the job, or go on following the one that an earlier try or worker of this flow run has started."""
-    logger = get_run_logger()
-    on_cluster = bool(address or cluster_in_environment())
-    name = _job_name(str(this_run.id))
-    submission_id = attempt_id(connect(address), name) if on_cluster else name
-    logger.info("job %s %s", submission_id, f"on {address or 'RAY_ADDRESS'}" if on_cluster else "as a child process")
-    with tempfile.TemporaryDirectory(prefix="adaface-flow-") as folder:
-        config_file = Path(folder) / CONFIG_NAME
-        config_file.write_text(config_yaml, encoding="utf-8")
-        run_job(
-            "ray_jobs.build_dataset",
-            config_file,
-            address=address,
-            submission_id=submission_id,
-            on_log=lambda line: logger.info("%s", line),
-            on_poll=ProgressFollower(Storage(output), SHARES, "build-dataset-progress", logger),
-        )
-
-
 @build_dataset.on_cancellation
 def stop_job(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A cancelled run ends its job on the cluster. One whose worker only died does not: its retry goes on with the job."""
-    address = flow_run.parameters.get("address")
-    if address or cluster_in_environment():
-        for submission_id in stop_attempts(address, _job_name(str(flow_run.id))):
-            flow_run_logger(flow_run, flow).info("stopped job %s", submission_id)
-
-
-def _job_name(flow_run_id: str) -> str:
-    return f"build-dataset-{flow_run_id}"
+    stop_jobs(JOB, flow, flow_run)

@@ -17,8 +17,9 @@ from prefect.states import Failed
 
 from data_pipeline.storage import Storage
 from flows import short_names
-from flows.build_dataset import SHARES, build_dataset, run_build, worth_another_try
+from flows.build_dataset import SHARES, build_dataset
 from flows.dataset_artifacts import counts_markdown, reject_rows, report_link
+from flows.job_task import run_job_of_flow, worth_another_try
 from flows.outcome import JobFailed
 from flows.progress import describe, percent
 from ray_jobs.config import DatasetConfig, with_absolute_paths
@@ -108,7 +109,7 @@ def test_the_report_link_opens_from_a_browser(tmp_path: Path) -> None:
     ],
 )
 def test_only_what_may_end_better_is_tried_again(error: Exception, again: bool) -> None:
-    assert worth_another_try(run_build, None, Failed(data=error)) is again  # type: ignore[arg-type]
+    assert worth_another_try(run_job_of_flow, None, Failed(data=error)) is again  # type: ignore[arg-type]
 
 
 def test_a_job_in_another_folder_gets_absolute_paths() -> None:
