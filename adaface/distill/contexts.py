@@ -1,7 +1,6 @@
 """Cross-attention whose text differs from layer to layer, and between keys and values.
 
-The contexts go through the UNet as its `encoder_hidden_states`, with more dimensions than usual, so that gradient
-checkpointing and guidance treat them like any others:
+The contexts go through the UNet as its `encoder_hidden_states`, with more dimensions than usual:
 - (B, T, D): one for all layers, as always; the processors that were set do the work.
 - (B, L, T, D): one for each of the L cross-attention layers.
 - (B, L, 2, T, D): per layer one for the values, then one for the keys.
@@ -11,59 +10,85 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from adaface.distill.features import cross_attentions
 
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
 
 @contextmanager
 def layer_contexts(unet: UNet2DConditionModel) -> Iterator[None]:
-    """Inside of the `with` the UNet takes the contexts above; afterwards its processors are those it had.
+    """Inside of the `with` the UNet takes the contexts above; afterwards it is as it was.
 
     With gradient checkpointing the backward pass belongs inside, too: it runs the layers again.
+
+    Raises:
+        ValueError: in the forward pass, for contexts of another number of layers.
     """
     attentions = [unet.get_submodule(place.name).transformer_blocks[0].attn2 for place in cross_attentions(unet)]
     before = [attention.processor for attention in attentions]
+
+    def apart(_unet: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
+        # one tuple instead of a slice in every layer, whose gradients would be as large as all contexts together
+        if len(inputs) > 2:
+            inputs = (*inputs[:2], _of_layers(inputs[2], len(attentions)), *inputs[3:])
+        else:
+            options = {
+                **options,
+                "encoder_hidden_states": _of_layers(options["encoder_hidden_states"], len(attentions)),
+            }
+        return inputs, options
+
+    hook = unet.register_forward_pre_hook(apart, with_kwargs=True)
     try:
         for number, attention in enumerate(attentions):
-            attention.set_processor(_LayerContext(number, len(attentions), attention.processor))
+            attention.set_processor(_LayerContext(number, attention.processor))
         yield
     finally:
+        hook.remove()
         for attention, processor in zip(attentions, before, strict=True):
             attention.set_processor(processor)
+
+
+def _of_layers(contexts: Tensor, count: int) -> Tensor | tuple[Tensor, ...]:
+    if contexts.ndim == 3:
+        return contexts
+    if contexts.shape[1] != count:
+        raise ValueError(f"contexts of {contexts.shape[1]} layers for a UNet with {count}")
+    return contexts.unbind(1)
 
 
 class _LayerContext:
     """Attention processor of one layer: takes its own part of the contexts."""
 
-    def __init__(self, number: int, count: int, plain: Any) -> None:
-        self.number, self.count, self.plain = number, count, plain
+    def __init__(self, number: int, plain: Any) -> None:
+        self.number, self.plain = number, plain
 
     def __call__(
         self,
         attn: Any,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Tensor | tuple[Tensor, ...],
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        contexts = encoder_hidden_states
-        if contexts.ndim > 3 and contexts.shape[1] != self.count:
-            raise ValueError(f"contexts of {contexts.shape[1]} layers for a UNet with {self.count}")
-        if contexts.ndim < 5:
-            context = contexts if contexts.ndim == 3 else contexts[:, self.number]
+        context = (
+            encoder_hidden_states if isinstance(encoder_hidden_states, Tensor) else encoder_hidden_states[self.number]
+        )
+        if context.ndim == 3:
             return self.plain(
                 attn, hidden_states, encoder_hidden_states=context, attention_mask=attention_mask, temb=temb
             )
         if attention_mask is not None:
             raise ValueError("contexts with keys of their own come without a mask of their tokens")
-        value_context, key_context = contexts[:, self.number].unbind(1)
+        value_context, key_context = context.unbind(1)
         query, key, value = (
             projected.unflatten(2, (attn.heads, -1)).transpose(1, 2)
             for projected in (attn.to_q(hidden_states), attn.to_k(key_context), attn.to_v(value_context))

@@ -1,0 +1,185 @@
+"""Stage 1: the student's UNet, told the person in words, predicts the noise that the teacher's predicts from a face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adaface.distill.data import Faces
+from adaface.distill.draws import normal
+from adaface.distill.losses.reconstruction import over_rollout, reconstruction
+from adaface.distill.models import FrozenModels
+from adaface.distill.plan import BatchPlan, IterationPlan, Row
+from adaface.distill.problems import raise_for
+from adaface.distill.rollout import RolloutStep, sampled_latents, student_steps, teacher_rollout
+from adaface.distill.subject_prompts import TOKEN, SubjectPrompts
+from adaface.distill.templates import Templates
+from adaface.distill.timesteps import draw_timesteps, rollout_start
+from adaface.distill.token_noise import noised_ids, noised_tokens
+from adaface.encoder.model import AdaFaceEncoder
+from adaface.encoder.teacher import teacher_states_of
+
+_SNR_CAP, _HIGH_NOISE_CAP = 5.0, 5.0
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """How the teacher is asked and what its answer counts.
+
+    Attributes:
+        teacher_guidance: of the teacher's noise, against the face of nobody; 1, as in the original: none.
+        index_slip: the original's slip in rollouts, see `student_steps`.
+        background_weight: of what is not the person, where the target is the true noise of a photograph.
+        timestep_weights: "even", as in the original, or "snr": min-SNR weights (Hang et al. 2023) raised for high noise,
+            where it is decided who somebody is; for small networks.
+
+    Raises:
+        ValueError: naming everything that is wrong.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    teacher_guidance: float = 1.0
+    index_slip: bool = False
+    background_weight: float = 0.1
+    timestep_weights: Literal["even", "snr"] = "even"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.teacher_guidance < 1:
+            problems.append(f"teacher_guidance must be 1 or more, not {self.teacher_guidance}")
+        if not 0 <= self.background_weight <= 1:
+            problems.append(f"background_weight must be in 0..1, not {self.background_weight}")
+        if self.timestep_weights not in ("even", "snr"):
+            problems.append(f"timestep_weights must be even or snr, not {self.timestep_weights!r}")
+        raise_for("distillation", problems)
+
+
+def distillation_loss(
+    models: FrozenModels,
+    encoder: AdaFaceEncoder,
+    prompts: SubjectPrompts,
+    plan: IterationPlan,
+    batch: BatchPlan,
+    rows: Sequence[Row],
+    faces: Faces,
+    settings: DistillationSettings,
+    templates: Templates,
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of one batch of kind "random_id", "noised_id" or "clean_id", and numbers for the log.
+
+    L = mean over samples of sum over the rollout's steps of |m (e_student - e_target)|^2 / sqrt(steps), m the person's
+    mask for photographs (with the background at `background_weight` where the target is the true noise), 1 for faces
+    that nobody has.
+
+    Args:
+        rows: the samples that are computed.
+        faces: of these rows.
+    """
+
+    def generators(purpose: str) -> list[torch.Generator]:
+        return plan.generators(batch, rows, purpose)
+
+    shape = faces.latents.shape[1:]
+    ids, x_start, foreground, valid = faces.ids, faces.latents, faces.foreground, faces.valid
+    if batch.kind == "random_id":
+        ids = F.normalize(normal(generators("identity"), ids.shape[1:], device=models.device), dim=-1)
+    ids = noised_ids(ids, batch.id_level, generators("id noise"))
+    teach = teacher_of(models, encoder, ids, settings.teacher_guidance)
+    if batch.kind == "random_id":
+        x_start = normal(generators("start"), shape, device=models.device)
+        if plan.settings.random_start == "sampled":
+            x_start = sampled_latents(teach, models.schedule, x_start)
+        foreground = valid = None  # what is there instead of a picture has no border
+
+    t = draw_timesteps(generators("timesteps"), low=batch.low, keep=batch.keep_timesteps)
+    noise = normal(generators("noise"), shape, device=models.device)
+    background = 0.0
+    if batch.target == "teacher":
+        t = rollout_start(t, batch.rollout)
+        steps = teacher_rollout(teach, models.schedule, x_start, t, noise, batch.rollout, generators("rollout"))
+        steps = student_steps(steps, models.schedule, index_slip=settings.index_slip)
+    else:
+        at = t.to(models.device)
+        x_t = models.schedule.q_sample(x_start, at, noise)
+        steps = [RolloutStep(x_t, at, noise, noise, x_start, x_start)]
+        background = settings.background_weight
+
+    vectors = student_vectors(encoder, plan, batch, rows, ids)
+    texts = [templates.draw(plan.chooser(batch.step, row.slot, "template", batch=batch.number)) for row in rows]
+    tokens, slots = prompts.windows([text.format(TOKEN) for text in texts])
+    states = prompts.states(tokens, slots, vectors, batch.clip_skip)
+
+    # one call for all steps: their x_t are the teacher's and depend on nothing that the student says
+    count = len(steps)
+    predict = models.predict(models.unet, states.repeat(count, 1, 1))
+    predicted = predict(torch.cat([s.x_t for s in steps]), torch.cat([s.t for s in steps])).chunk(count)
+    losses, raw = [], []
+    for step, guess in zip(steps, predicted, strict=True):
+        error = reconstruction(guess, step.target, foreground=foreground, valid=valid, background_weight=background)
+        raw.append(error.detach())
+        if settings.timestep_weights == "snr":
+            error = error * snr_weights(models, step.t)
+        losses.append(error)
+    loss = over_rollout(losses).mean()
+    numbers = {
+        "recon": float(torch.stack(raw).mean()),
+        "t": float(torch.cat([step.t for step in steps]).float().mean()),
+    }
+    return loss, numbers
+
+
+def teacher_of(models: FrozenModels, encoder: AdaFaceEncoder, ids: Tensor, guidance: float) -> _Teacher:
+    """What the teacher's UNet predicts for people of unit ID embeddings (B, id_dim)."""
+    with torch.no_grad(), models.autocast():
+        states = _teacher_states(encoder, ids)
+        nobody = None
+        if guidance != 1:
+            nobody = _teacher_states(encoder, torch.zeros_like(ids[:1])).expand_as(states)
+    return _Teacher(models, states, nobody, guidance)
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    models: FrozenModels
+    states: Tensor  # (B, T, D)
+    nobody: Tensor | None  # the same, of the ID of zeros
+    guidance: float
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        if self.nobody is None:
+            return self.models.predict(self.models.teacher, self.states)(x_t, t)
+        states = torch.cat([self.nobody, self.states])
+        without, with_ = self.models.predict(self.models.teacher, states)(x_t.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
+        return without + self.guidance * (with_ - without)
+
+
+def _teacher_states(encoder: AdaFaceEncoder, ids: Tensor) -> Tensor:
+    """(B, T, D) of "photo of a id person", padded to the window: what the teacher's UNet was trained with."""
+    config = encoder.config
+    window = encoder.teacher.config.max_position_embeddings
+    tokens = config.padded(config.teacher_tokens, window)
+    return teacher_states_of(encoder.teacher, tokens, config.slot, ids)
+
+
+def student_vectors(
+    encoder: AdaFaceEncoder, plan: IterationPlan, batch: BatchPlan, rows: Sequence[Row], ids: Tensor
+) -> Tensor:
+    """The encoder's vectors (B, 16, D) of the people, with the plan's noise on IDs and vectors."""
+    noise = plan.settings.noise
+    ids = noised_ids(ids, batch.student_id_level, plan.generators(batch, rows, "student id noise"))
+    vectors = encoder(ids)
+    return noised_tokens(vectors, batch.token_share, noise.token, plan.generators(batch, rows, "token noise"))
+
+
+def snr_weights(models: FrozenModels, t: Tensor) -> Tensor:
+    """float32 (B,): min(snr, 5) / snr * min(sqrt(1 + 1 / snr), 5) at these timesteps, snr = signal^2 / noise^2."""
+    schedule = models.schedule
+    snr = (schedule.signal[t] / schedule.noise[t]).square()
+    return snr.clamp(max=_SNR_CAP) / snr * (1 + 1 / snr).sqrt().clamp(max=_HIGH_NOISE_CAP)

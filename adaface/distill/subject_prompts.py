@@ -1,0 +1,88 @@
+"""Prompts with a subject in them -> text states with a gradient to the subject's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from adaface.distill.models import FrozenModels
+from adaface.encoder.clip_text import embed_with_runs
+from adaface.encoder.config import VECTORS
+from adaface.subjects.prompt_tokens import PromptTokenizer, Window
+
+TOKEN = "z"
+
+
+class SubjectPrompts:
+    """The base model's text encoder for training: one subject per prompt, one context for all layers of the UNet.
+
+    The original encodes each prompt sixteen times, once per layer, with nothing but other noise on the vectors.
+    """
+
+    def __init__(self, models: FrozenModels) -> None:
+        self.models = models
+        pipe = SimpleNamespace(tokenizer=models.tokenizer, text_encoder=models.text)
+        self._tokenizer = PromptTokenizer(pipe, {TOKEN: VECTORS})
+        self._known: dict[str, Window] = {}
+
+    def windows(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens int64 (B, T) and the subject's slots, bool (B, T), of prompts with `z` in them.
+
+        Raises:
+            ValueError: for a prompt that is longer than the window, or has no subject or several.
+        """
+        rows = [self._window(prompt) for prompt in prompts]
+        tokens = torch.tensor([row.tokens for row in rows], device=self.models.device)
+        slots = torch.zeros(tokens.shape, dtype=torch.bool, device=self.models.device)
+        for number, row in enumerate(rows):
+            ((at, _),) = row.subjects
+            slots[number, at : at + VECTORS] = True
+        return tokens, slots
+
+    def states(
+        self, tokens: Tensor, slots: Tensor | None, vectors: Tensor | None, clip_skip: Sequence[float] | None
+    ) -> Tensor:
+        """Text states (B, T, D), float32 or the autocast's.
+
+        Args:
+            tokens, slots: of `windows`; without slots the prompts are plain text.
+            vectors: (B, 16, D) with their gradient.
+            clip_skip: weights of the last layers, the last for the last layer; None: that one alone.
+        """
+        weights = None if clip_skip is None else torch.tensor(clip_skip, device=tokens.device)
+        embeddings = None
+        if slots is not None and vectors is not None:
+            # every row has as many slots, in order
+            embeddings = torch.zeros(*tokens.shape, vectors.shape[-1], dtype=vectors.dtype, device=tokens.device)
+            embeddings = embeddings.masked_scatter(slots[..., None], vectors)
+        with self.models.autocast():
+            return embed_with_runs(
+                self.models.text, tokens, embeddings, slots if embeddings is not None else None, layer_weights=weights
+            )
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """Tokens (1, T) of the empty prompt."""
+        return torch.tensor([self._tokenizer.windows([], "refuse")[0].tokens], device=self.models.device)
+
+    def plain(self, prompts: Sequence[str]) -> Tensor:
+        """Tokens (B, T) of prompts without a subject. Raises ValueError for one that is too long."""
+        rows = [
+            self._tokenizer.windows(self._tokenizer.units(prompt, subjects=False), "refuse")[0].tokens
+            for prompt in prompts
+        ]
+        return torch.tensor(rows, device=self.models.device)
+
+    def _window(self, prompt: str) -> Window:
+        if prompt not in self._known:
+            if len(self._known) > 10_000:  # compositions hardly repeat
+                self._known.clear()
+            (window,) = self._tokenizer.windows(self._tokenizer.units(prompt), "refuse")
+            if len(window.subjects) != 1:
+                raise ValueError(f"a training prompt has the subject once, as `{TOKEN}`, unlike {prompt!r}")
+            self._known[prompt] = window
+        return self._known[prompt]
