@@ -70,6 +70,15 @@ class FrozenModels:
         latents = posterior.mean.float() + posterior.std.float() * noise
         return latents * self.latent_scale
 
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) float32 in -1..1 of scaled latents (B, 4, h, w)."""
+        if self.vae is None:
+            raise ValueError("latents have to be decoded, but there is no VAE; load one, or do without teacher filter")
+        with self.autocast():
+            pictures = self.vae.decode(latents / self.latent_scale).sample
+        return pictures.float().clamp(-1, 1)
+
 
 def load_frozen(
     base: str,

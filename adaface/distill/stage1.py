@@ -21,6 +21,7 @@ from adaface.distill.subject_prompts import TOKEN, SubjectPrompts
 from adaface.distill.templates import Templates
 from adaface.distill.timesteps import draw_timesteps, rollout_start
 from adaface.distill.token_noise import noised_ids, noised_tokens
+from adaface.distill.weights import LossWeights
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.encoder.teacher import teacher_states_of
 
@@ -34,7 +35,6 @@ class DistillationSettings:
     Attributes:
         teacher_guidance: of the teacher's noise, against the face of nobody; 1, as in the original: none.
         index_slip: the original's slip in rollouts, see `student_steps`.
-        background_weight: of what is not the person, where the target is the true noise of a photograph.
         timestep_weights: "even", as in the original, or "snr": min-SNR weights (Hang et al. 2023) raised for high noise,
             where it is decided who somebody is; for small networks.
 
@@ -46,15 +46,12 @@ class DistillationSettings:
 
     teacher_guidance: float = 1.0
     index_slip: bool = False
-    background_weight: float = 0.1
     timestep_weights: Literal["even", "snr"] = "even"
 
     def __post_init__(self) -> None:
         problems = []
         if self.teacher_guidance < 1:
             problems.append(f"teacher_guidance must be 1 or more, not {self.teacher_guidance}")
-        if not 0 <= self.background_weight <= 1:
-            problems.append(f"background_weight must be in 0..1, not {self.background_weight}")
         if self.timestep_weights not in ("even", "snr"):
             problems.append(f"timestep_weights must be even or snr, not {self.timestep_weights!r}")
         raise_for("distillation", problems)
@@ -69,13 +66,14 @@ def distillation_loss(
     rows: Sequence[Row],
     faces: Faces,
     settings: DistillationSettings,
+    weights: LossWeights,
     templates: Templates,
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss of one batch of kind "random_id", "noised_id" or "clean_id", and numbers for the log.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of one batch of kind "random_id", "noised_id" or "clean_id", and numbers for the log, which no gradient flows through.
 
     L = mean over samples of sum over the rollout's steps of |m (e_student - e_target)|^2 / sqrt(steps), m the person's
-    mask for photographs (with the background at `background_weight` where the target is the true noise), 1 for faces
-    that nobody has.
+    mask for photographs (and some of the background: `LossWeights.pixels_of_teacher` and `.pixels_of_noise`), 1 for
+    faces that nobody has.
 
     Args:
         rows: the samples that are computed.
@@ -99,7 +97,7 @@ def distillation_loss(
 
     t = draw_timesteps(generators("timesteps"), low=batch.low, keep=batch.keep_timesteps)
     noise = normal(generators("noise"), shape, device=models.device)
-    background = 0.0
+    background = weights.pixels_of_teacher
     if batch.target == "teacher":
         t = rollout_start(t, batch.rollout)
         steps = teacher_rollout(teach, models.schedule, x_start, t, noise, batch.rollout, generators("rollout"))
@@ -108,7 +106,7 @@ def distillation_loss(
         at = t.to(models.device)
         x_t = models.schedule.q_sample(x_start, at, noise)
         steps = [RolloutStep(x_t, at, noise, noise, x_start, x_start)]
-        background = settings.background_weight
+        background = weights.pixels_of_noise
 
     vectors = student_vectors(encoder, plan, batch, rows, ids)
     texts = [templates.draw(plan.chooser(batch.step, row.slot, "template", batch=batch.number)) for row in rows]
@@ -126,10 +124,10 @@ def distillation_loss(
         if settings.timestep_weights == "snr":
             error = error * snr_weights(models, step.t)
         losses.append(error)
-    loss = over_rollout(losses).mean()
+    loss = weights.total({"reconstruction": over_rollout(losses)}).mean()
     numbers = {
-        "recon": float(torch.stack(raw).mean()),
-        "t": float(torch.cat([step.t for step in steps]).float().mean()),
+        "recon": torch.stack(raw).mean(),
+        "t": torch.cat([step.t for step in steps]).float().mean(),
     }
     return loss, numbers
 

@@ -77,6 +77,25 @@ class SubjectPrompts:
         ]
         return torch.tensor(rows, device=self.models.device)
 
+    def fits(self, prompt: str, plain: str) -> bool:
+        """Whether a prompt with a subject, and another without, both go into the window."""
+        lengths = (
+            sum(len(unit.ids) for unit in self._tokenizer.units(text, subjects=subjects))
+            for text, subjects in ((prompt, True), (plain, False))
+        )
+        return max(lengths) <= self._tokenizer.room
+
+    def token_count(self, words: str) -> int:
+        """How many tokens a text has."""
+        return sum(len(unit.ids) for unit in self._tokenizer.units(words, subjects=False))
+
+    def words_of(self, tokens: Tensor) -> Tensor:
+        """float32 (B, T): 1 at words and slots, 0 at start, end and pads. What follows the first end is padding."""
+        ended = (tokens == self.models.tokenizer.eos_token_id).cumsum(1) > 0
+        words = ~ended
+        words[:, 0] = False
+        return words.float()
+
     def _window(self, prompt: str) -> Window:
         if prompt not in self._known:
             if len(self._known) > 10_000:  # compositions hardly repeat

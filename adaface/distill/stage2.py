@@ -1,0 +1,309 @@
+"""Stage 2: the words of a prompt around the subject keep their effect, and the subject stays who it is.
+
+Compositional batches compare what the UNet attends to and computes for the subject with what it does for the class
+word, alone and in a composition; the rest reconstructs photographs, or distils as stage 1 does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from adaface.distill.clip_score import ClipScore
+from adaface.distill.composition_prompts import FourPrompts, FourStates, draw_prompts, four_states
+from adaface.distill.compositions import Compositions
+from adaface.distill.contexts import layer_contexts
+from adaface.distill.data import Faces
+from adaface.distill.draws import integers, normal
+from adaface.distill.features import capture, cross_attentions, loss_places
+from adaface.distill.foreground_start import draw_start, start_from_person
+from adaface.distill.losses.attention_regions import attention_regions
+from adaface.distill.losses.cross_layer import cross_layer
+from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta
+from adaface.distill.losses.elastic_matching import elastic_matching
+from adaface.distill.losses.prompt_delta import prompt_delta, token_weights
+from adaface.distill.losses.reconstruction import reconstruction
+from adaface.distill.mixing import mixed_contexts, same_contexts
+from adaface.distill.models import FrozenModels
+from adaface.distill.plan import BatchPlan, IterationPlan, Row
+from adaface.distill.stage import Stage
+from adaface.distill.stage1 import student_vectors
+from adaface.distill.subject_prompts import TOKEN, SubjectPrompts
+from adaface.distill.teacher_filter import choose
+from adaface.distill.templates import Templates
+from adaface.distill.timesteps import draw_timesteps
+from adaface.distill.weights import cross_layer_weights, layer_weights
+from adaface.encoder.model import AdaFaceEncoder
+
+# Guidance of the pictures that the filter looks at (D: shared_step).
+_SUBJECT_GUIDANCE, _TEACHER_GUIDANCE = 5.0, 6.0
+
+Numbers = dict[str, Tensor]  # for the log, without gradient
+
+
+class Compositional:
+    """What compositional batches need besides the encoder.
+
+    Args:
+        anchor: the encoder at the beginning of the run, frozen.
+        clip: judges the candidates; None: the first one is taken.
+    """
+
+    def __init__(
+        self,
+        models: FrozenModels,
+        anchor: AdaFaceEncoder,
+        prompts: SubjectPrompts,
+        compositions: Compositions,
+        clip: ClipScore | None,
+    ) -> None:
+        self.models, self.anchor, self.prompts, self.clip = models, anchor, prompts, clip
+        self.compositions = compositions
+        self.places = loss_places(models.unet)
+        self.layers = len(cross_attentions(models.unet))
+
+
+def composition_loss(
+    own: Compositional,
+    encoder: AdaFaceEncoder,
+    plan: IterationPlan,
+    batch: BatchPlan,
+    rows: Sequence[Row],
+    faces: Faces,
+    stage: Stage,
+) -> tuple[Tensor, Numbers]:
+    """Loss of one batch of kind "compositional": G compositions, one for each row.
+
+    The prompts' delta counts always; the UNet's activations where the teacher filter finds a start to learn from.
+    """
+    texts = draw_prompts(own.prompts, plan, batch, rows, faces.person_types, own.compositions)
+    current = student_vectors(encoder, plan, batch, rows, faces.ids)
+    with torch.no_grad():
+        frozen = student_vectors(own.anchor, plan, batch, rows, faces.ids)
+    single = stage.anchor * frozen + (1 - stage.anchor) * current
+    states = four_states(own.prompts, texts, single, current, batch.clip_skip)
+    terms: dict[str, Tensor] = {}
+    if stage.losses.asks_for("prompt_delta"):
+        four = torch.cat([states.single, states.composed, states.class_single, states.class_composed])
+        terms["prompt_delta"] = prompt_delta(four, token_weights(states.words, states.composed_words))
+    numbers: Numbers = {name: value.detach().mean() for name, value in terms.items()}
+    loss = stage.losses.total(terms).mean() if terms else single.sum() * 0
+
+    chosen, teachable = _start_to_learn_from(own, plan, batch, rows, faces, stage, texts, states)
+    numbers["teachable"] = teachable.float().mean()
+    if teachable.any():
+        rest = _activation_terms(own, batch, stage, states, chosen, teachable)
+        numbers |= {name: value.detach().mean() for name, value in rest.items()}
+        if rest:
+            # a mean over all compositions: those that teach nothing count as 0
+            loss = loss + stage.losses.total(rest).sum() / len(rows)
+    return loss, numbers
+
+
+class _Start:
+    """Chosen starts: `x_t` (G, 4, h, w), `t` (G,), `foreground` (G, 1, h, w) the person in them, `from_person` (G,)."""
+
+    def __init__(self, x_t: Tensor, t: Tensor, foreground: Tensor, from_person: Tensor) -> None:
+        self.x_t, self.t, self.foreground, self.from_person = x_t, t, foreground, from_person
+
+    def select(self, rows: Tensor) -> _Start:
+        return _Start(self.x_t[rows], self.t[rows], self.foreground[rows], self.from_person[rows])
+
+
+def _starts(
+    own: Compositional, plan: IterationPlan, batch: BatchPlan, rows: Sequence[Row], faces: Faces, stage: Stage
+) -> list[_Start]:
+    """The candidates, each for all G compositions: the same size of the person, other noise, other timesteps."""
+    schedule = own.models.schedule
+    foreground = faces.has_mask.to(faces.latents)[:, None, None, None]
+    if faces.foreground is not None:
+        foreground = foreground * faces.foreground
+    else:
+        foreground = (foreground * torch.ones_like(faces.latents[:, :1])) * 0  # nobody knows where the person is
+    draw = draw_start(foreground, plan.generators(batch, rows, "start"), progress=batch.progress, settings=stage.start)
+    made = []
+    for number in range(stage.filter.starts):
+        generators = plan.generators(batch, rows, f"candidate {number}")
+        x_start, mask = start_from_person(faces.latents, foreground, draw, generators)
+        t = integers(generators, batch.low, schedule.timesteps).to(own.models.device)
+        noise = normal(generators, x_start.shape[1:], device=own.models.device)
+        made.append(_Start(schedule.q_sample(x_start, t, noise), t, mask, foreground.flatten(1).any(1)))
+    return made
+
+
+@torch.no_grad()
+def _start_to_learn_from(
+    own: Compositional,
+    plan: IterationPlan,
+    batch: BatchPlan,
+    rows: Sequence[Row],
+    faces: Faces,
+    stage: Stage,
+    texts: FourPrompts,
+    states: FourStates,
+) -> tuple[_Start, Tensor]:
+    """The best candidate of each composition, and (G,) bool whether it teaches anything."""
+    candidates = _starts(own, plan, batch, rows, faces, stage)
+    if own.clip is None:
+        return candidates[0], torch.ones(len(rows), dtype=torch.bool, device=own.models.device)
+    student, teacher = [], []
+    for start in candidates:
+        pictures = _one_step_pictures(own, batch, stage, states, start)
+        found = own.clip(pictures, texts.class_texts * 2)
+        mine, theirs = found.chunk(2)
+        student.append(mine)
+        teacher.append(theirs)
+    choice = choose(torch.stack(student, 1), torch.stack(teacher, 1), stage.filter)
+    best = choice.best.to(own.models.device)
+
+    def of_best(name: str) -> Tensor:
+        stacked = torch.stack([getattr(start, name) for start in candidates])
+        return stacked[best, torch.arange(len(rows), device=own.models.device)]
+
+    picked = _Start(*(of_best(name) for name in ("x_t", "t", "foreground", "from_person")))
+    return picked, choice.any.to(own.models.device)
+
+
+def _one_step_pictures(
+    own: Compositional, batch: BatchPlan, stage: Stage, states: FourStates, start: _Start
+) -> Tensor:
+    """(2G, 3, H, W) in -1..1: what student, then teacher, make of a start in one guided step."""
+    models = own.models
+    subject = same_contexts(states.composed, own.layers)
+    teacher = _teacher_contexts(own, batch, stage, states.composed, states.class_composed, states.slots, start)
+    empty = own.prompts.states(own.prompts.empty, None, None, None).float()
+    nothing = same_contexts(empty, own.layers).expand(len(subject), -1, -1, -1, -1)
+    with layer_contexts(models.unet):
+        contexts = torch.cat([nothing, subject, teacher])
+        without, mine, theirs = models.predict(models.unet, contexts)(
+            start.x_t.repeat(3, 1, 1, 1), start.t.repeat(3)
+        ).chunk(3)
+    guided = torch.cat(
+        [
+            without + _SUBJECT_GUIDANCE * (mine - without),
+            without + _TEACHER_GUIDANCE * (theirs - without),
+        ]
+    )
+    latents = models.schedule.x_start_of(start.x_t.repeat(2, 1, 1, 1), start.t.repeat(2), guided)
+    return models.decode(latents)
+
+
+def _teacher_contexts(
+    own: Compositional, batch: BatchPlan, stage: Stage, subject: Tensor, of_class: Tensor, slots: Tensor, start: _Start
+) -> Tensor:
+    return mixed_contexts(
+        subject,
+        of_class,
+        slots,
+        start.t / own.models.schedule.timesteps,
+        layers=own.layers,
+        first=own.places[0].index,
+        progress=batch.progress,
+        from_person=start.from_person,
+        settings=stage.mix,
+    )
+
+
+def _activation_terms(
+    own: Compositional,
+    batch: BatchPlan,
+    stage: Stage,
+    states: FourStates,
+    start: _Start,
+    teachable: Tensor,
+) -> dict[str, Tensor]:
+    """The terms (G',) of the G' teachable compositions that look into the UNet."""
+    weights = stage.losses
+    wanted = [name for name in ("elastic_matching", "deltas", "cross_layer") if weights.asks_for(name)]
+    if not wanted:
+        return {}
+    rows = teachable.nonzero()[:, 0]
+    start = start.select(rows)
+    single, composed, of_class, of_class_composed, slots = (
+        each[rows]
+        for each in (states.single, states.composed, states.class_single, states.class_composed, states.slots)
+    )
+    contexts = torch.cat(
+        [
+            same_contexts(single, own.layers),
+            same_contexts(composed, own.layers),
+            _teacher_contexts(own, batch, stage, single, of_class, slots, start),
+            _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),
+        ]
+    )
+    unet = own.models.unet
+    with layer_contexts(unet), capture(unet, own.places) as captured:
+        own.models.predict(unet, contexts)(start.x_t.repeat(4, 1, 1, 1), start.t.repeat(4))
+    by_layer = layer_weights(own.places)
+    scores = {name: found.scores(slots.repeat(4, 1).float()) for name, found in captured.items()}
+    features = {name: found.features for name, found in captured.items()}
+    terms: dict[str, Tensor] = {}
+    if "elastic_matching" in wanted:
+        queries = {name: found.queries() for name, found in captured.items()}
+        terms |= elastic_matching(queries, features, scores, start.foreground, by_layer)
+    if "deltas" in wanted:
+        name = "feature_delta_normalised" if batch.normalise else "feature_delta"
+        terms[name] = feature_delta(features, scores, by_layer, normalise=batch.normalise)
+        terms["attention_delta"] = attention_delta(scores, by_layer)
+        terms["attention_norm"] = attention_norm(scores, by_layer)
+    if "cross_layer" in wanted:
+        count = 2 * len(rows)
+        subject = {name: score[:count] for name, score in scores.items()}
+        order = [place.name for place in own.places]
+        both = cross_layer(subject, order, cross_layer_weights(own.places))
+        terms["cross_layer_subject"] = both.view(2, -1).mean(0)
+    return terms
+
+
+def reconstruction_loss(
+    models: FrozenModels,
+    encoder: AdaFaceEncoder,
+    prompts: SubjectPrompts,
+    plan: IterationPlan,
+    batch: BatchPlan,
+    rows: Sequence[Row],
+    faces: Faces,
+    stage: Stage,
+    templates: Templates,
+) -> tuple[Tensor, Numbers]:
+    """Loss of one batch of kind "reconstruction": the noise that was put on a photograph of the subject, on the person.
+
+    Beside it the subject's attention stays on the person, and in the same place in all layers.
+    """
+
+    def generators(purpose: str) -> list[torch.Generator]:
+        return plan.generators(batch, rows, purpose)
+
+    t = draw_timesteps(generators("timesteps"), low=batch.low, keep=batch.keep_timesteps).to(models.device)
+    noise = normal(generators("noise"), faces.latents.shape[1:], device=models.device)
+    x_t = models.schedule.q_sample(faces.latents, t, noise)
+    vectors = student_vectors(encoder, plan, batch, rows, faces.ids)
+    texts = [templates.draw(plan.chooser(batch.step, row.slot, "template", batch=batch.number)) for row in rows]
+    tokens, slots = prompts.windows([text.format(TOKEN) for text in texts])
+    states = prompts.states(tokens, slots, vectors, batch.clip_skip)
+
+    weights = stage.losses
+    looks = [name for name in ("attention_regions", "cross_layer") if weights.asks_for(name)]
+    places = loss_places(models.unet)
+    with capture(models.unet, places if looks else ()) as captured:
+        predicted = models.predict(models.unet, states)(x_t, t)
+    error = reconstruction(
+        predicted,
+        noise,
+        foreground=faces.foreground,
+        valid=faces.valid,
+        background_weight=weights.pixels_without_background,
+    )
+    terms = {"reconstruction": error}
+    scores = {name: found.scores(slots.float()) for name, found in captured.items()}
+    if "attention_regions" in looks and faces.foreground is not None:
+        person = faces.foreground * faces.has_mask.to(faces.foreground)[:, None, None, None]
+        terms |= attention_regions(scores, None, person, layer_weights(places))
+    if "cross_layer" in looks:
+        order = [place.name for place in places]
+        terms["cross_layer_subject"] = cross_layer(scores, order, cross_layer_weights(places))
+    numbers = {name: value.detach().mean() for name, value in terms.items()}
+    numbers["recon"] = numbers.pop("reconstruction")
+    return weights.total(terms).mean(), numbers
