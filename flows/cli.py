@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flows import cli_data, cli_encoder
+from flows import cli_data, cli_encoder, cli_evaluation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (cli_data, cli_encoder):
+    for module in (cli_data, cli_encoder, cli_evaluation):
         module.add_commands(commands, common)
     return parser
 

@@ -20,3 +20,7 @@ class JobFailed(RuntimeError):
     def worth_retrying(self) -> bool:
         """False when a second try must end alike (bad configuration) or somebody stopped the job on purpose."""
         return self.exit_code != BAD_CONFIGURATION and not self.stopped
+
+
+class Regression(RuntimeError):
+    """An encoder is worse than the one before it, by more than chance explains; the message says in what."""

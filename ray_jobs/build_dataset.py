@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import time
@@ -18,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import analyse, steps
-from data_pipeline.config import DataConfig
 from data_pipeline.lock import LockedError, build_lock
 from data_pipeline.manifest import MANIFEST
 from data_pipeline.plan import Plan
 from data_pipeline.report import write_report
 from data_pipeline.shards import ShardPlan, write_shard
-from data_pipeline.storage import Storage, is_uri, json_bytes
+from data_pipeline.storage import Storage, json_bytes
 from ray_jobs.config import DatasetConfig, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
+from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.preflight import Checked, check_all
 from ray_jobs.progress import Progress, duration
 from ray_jobs.runtime import in_worker, joins_cluster, log_to_stdout, ray_session, run_actors, run_tasks
@@ -48,7 +47,7 @@ def run(config: DatasetConfig, *, address: str | None = None) -> dict[str, Any]:
         ValueError: bad input, before anything expensive starts; nothing is changed then. Only that an object store holds
             no image shows later, when it is listed.
     """
-    _refuse_lost_output(config.data, address)
+    refuse_lost_output("data.output", config.data.output, address)
     checked = check_all(config, here=not joins_cluster(address))
     out = Storage(config.data.output)
     with build_lock(out):
@@ -234,17 +233,6 @@ class _AnalyseActor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return dict(self.analyse(int(row["part"])))
-
-
-def _refuse_lost_output(data: DataConfig, address: str | None) -> None:
-    """In a submitted job the working directory is a temporary copy that is deleted with the job, output and all."""
-    if is_uri(data.output) or os.path.isabs(os.path.expanduser(data.output)):
-        return
-    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and joins_cluster(address):
-        raise ValueError(
-            f"data.output is {data.output}, relative to a submitted job's temporary folder, where it would be lost; "
-            "give an absolute path on shared storage, or a URI"
-        )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -26,6 +26,16 @@ def log_to_stdout(level: int = logging.INFO) -> None:
     logging.basicConfig(
         level=level, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
+
+
+def quiet_model_loading() -> None:
+    """No progress bars and hints of the model libraries in a worker, where they would be lines of a log."""
+    import diffusers
+    import transformers
+
+    for library in (transformers, diffusers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
 
 
 def joins_cluster(address: str | None) -> bool:
@@ -123,6 +133,42 @@ def run_actors(
     )
     _consume(dataset, on_result)
     return size
+
+
+def run_stages(
+    stages: Sequence[tuple[type, dict[str, Any], ClusterConfig]],
+    tasks: Iterable[dict[str, Any]],
+    on_result: Callable[[dict[str, Any]], None],
+) -> None:
+    """As `run_actors` with a row of pools: while one works on a task, the one before it works on the next.
+
+    Args:
+        stages: (class, arguments of its constructor, machines) in the order a row goes through; the errors of the
+            first one's machines hold for all.
+    """
+    import ray
+    import ray.data
+
+    rows = list(tasks)
+    _quiet_data_context(stages[0][2])
+    # A machine with fewer CPUs than pools: each gets a part of one, or none would ever start.
+    share = min(1.0, ray.cluster_resources().get("CPU", 1) / sum(cluster.cpus_per_worker for *_, cluster in stages))
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    left = max(1.0, ray.cluster_resources().get("CPU", 1))
+    later = [sum((c.workers or 1) * c.cpus_per_worker for *_, c in stages[i + 1 :]) for i in range(len(stages))]
+    for (actor, constructor, cluster), after in zip(stages, later, strict=True):
+        size = workers(cluster, len(rows))
+        if cluster.workers is None:  # the pools behind need room, too
+            size = max(1, min(size, int((left - after) // cluster.cpus_per_worker)))
+        dataset = dataset.map(
+            actor,
+            fn_constructor_kwargs=constructor,
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
+            num_cpus=cluster.cpus_per_worker * share,
+            num_gpus=cluster.gpus_per_worker or None,
+        )
+        left -= size * cluster.cpus_per_worker
+    _consume(dataset, on_result)
 
 
 def run_tasks(

@@ -100,7 +100,7 @@ def four_states(
         single, composed: vectors (G, 16, D) of the subjects, for the prompts alone and in the composition.
         clip_skip: weights of the last layers, the same for all.
     """
-    count = len(texts.single)
+    groups = len(texts.single)
     tokens, slots = prompts.windows([*texts.single, *texts.composed])
     states = prompts.states(tokens, slots, torch.cat([single, composed]), clip_skip).float()
     class_tokens = prompts.plain([*texts.class_single, *texts.class_composed])
@@ -109,11 +109,13 @@ def four_states(
         at = slots.int().argmax(1)  # the templates are the same, so the class word begins where the slots do
         rows = []
         for number, row in enumerate(of_class.split(1)):
-            words = prompts.token_count(texts.class_words[number % count])
-            merged = merge_class_words(row, int(at[number]), words)
+            count = prompts.token_count(texts.class_words[number % groups])
+            merged = merge_class_words(row, int(at[number]), count)
             rows.append(spread_class_word(merged, int(at[number]), VECTORS))
         of_class = torch.cat(rows)
     words = prompts.words_of(tokens)
+    alone, with_composition = states.chunk(2)
+    class_alone, class_composed = of_class.chunk(2)
     return FourStates(
-        *states.chunk(2), *of_class.chunk(2), slots=slots[:count], words=words[:count], composed_words=words[count:]
+        alone, with_composition, class_alone, class_composed, slots[:groups], words[:groups], words[groups:]
     )

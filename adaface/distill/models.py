@@ -27,6 +27,7 @@ class FrozenModels:
         teacher: Arc2Face's UNet. Its text model belongs to the encoder.
         schedule: of the noise, the same for both UNets.
         latent_scale: what latents are multiplied by after the VAE.
+        compiled: `unet` after torch.compile, for passes that nothing looks into; None: `unet` itself does.
         precision: of the networks' matrix products: "bf16" by autocast, "fp32" as the weights are.
     """
 
@@ -38,6 +39,12 @@ class FrozenModels:
     schedule: NoiseSchedule
     latent_scale: float
     precision: str = "fp32"
+    compiled: Any = None
+
+    @property
+    def student(self) -> Any:
+        """The student's UNet where nothing is captured."""
+        return self.compiled or self.unet
 
     @property
     def device(self) -> torch.device:

@@ -69,7 +69,7 @@ def distillation_loss(
     weights: LossWeights,
     templates: Templates,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of one batch of kind "random_id", "noised_id" or "clean_id", and numbers for the log, which no gradient flows through.
+    """Loss of one batch of kind "random_id", "noised_id" or "clean_id", and numbers for the log, without gradient.
 
     L = mean over samples of sum over the rollout's steps of |m (e_student - e_target)|^2 / sqrt(steps), m the person's
     mask for photographs (and some of the background: `LossWeights.pixels_of_teacher` and `.pixels_of_noise`), 1 for
@@ -115,7 +115,7 @@ def distillation_loss(
 
     # one call for all steps: their x_t are the teacher's and depend on nothing that the student says
     count = len(steps)
-    predict = models.predict(models.unet, states.repeat(count, 1, 1))
+    predict = models.predict(models.student, states.repeat(count, 1, 1))
     predicted = predict(torch.cat([s.x_t for s in steps]), torch.cat([s.t for s in steps])).chunk(count)
     losses, raw = [], []
     for step, guess in zip(steps, predicted, strict=True):

@@ -45,7 +45,8 @@ class DistillTask(nn.Module):
         self._compositions = Compositions.load(stage.compositions)
         self._composer: tuple[Compositional, ...] = ()
         if stage.plan.compositional_every:
-            anchor = frozen(copy.deepcopy(encoder))
+            anchor = copy.deepcopy(encoder)
+            frozen(anchor)
             self._composer = (Compositional(models, anchor, self._prompts, self._compositions, clip),)
 
     @property

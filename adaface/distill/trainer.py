@@ -57,7 +57,7 @@ class Trainer:
 
     Args:
         task: on its device.
-        samples: gives the next batch of this worker, `count` samples.
+        samples: gives the next batch of this worker, `count` samples; may be set later.
         count: samples of a worker's batch: whole groups of the plan's.
         rank: of this worker.
         wrap: puts the task into what averages gradients over workers, e.g. DistributedDataParallel.
@@ -71,13 +71,13 @@ class Trainer:
     def __init__(
         self,
         task: DistillTask,
-        samples: Callable[[], Mapping[str, Any]],
+        samples: Callable[[], Mapping[str, Any]] | None = None,
         *,
         count: int,
         rank: int = 0,
         wrap: Callable[[DistillTask], nn.Module] = lambda task: task,
     ) -> None:
-        self.task, self._samples, self.count, self.rank = task, samples, count, rank
+        self.task, self.samples, self.count, self.rank = task, samples, count, rank
         self.module = wrap(task)
         self.parameters = [p for p in task.encoder.trainable_parameters() if p.requires_grad]
         self.optimizer = build_optimizer(self.parameters, task.stage.optimizer)
@@ -95,6 +95,8 @@ class Trainer:
         Raises:
             FloatingPointError: when many steps in a row have no finite gradient.
         """
+        if self.samples is None:
+            raise ValueError("the trainer has no samples; set `samples` to what gives the next batch")
         began, waited = time.perf_counter(), 0.0
         plan = self.task.plan.step(self.number)
         losses: list[Tensor] = []
@@ -103,7 +105,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for place, batch in enumerate(plan.batches):
             asked = time.perf_counter()
-            samples = self._samples()
+            samples = self.samples()
             waited += time.perf_counter() - asked
             last = place == len(plan.batches) - 1
             with contextlib.nullcontext() if last else self._without_exchange():

@@ -3,13 +3,10 @@ time."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,48 +17,9 @@ import yaml
 from data_pipeline.verify import verify
 from ray_jobs.config import DatasetConfig
 from tests.ray_jobs.conftest import content, tree
+from tests.ray_jobs.job_process import Job, command, wait_for
 
 PHASES = ("scan", "analyse", "select", "shard", "report")
-
-
-class Job:
-    """The build as its own process tree, started as a user starts it."""
-
-    def __init__(self, config_file: Path, log: Path):
-        self.log = log
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ray_jobs.build_dataset", "--config", str(config_file)],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def tree(self) -> list[int]:
-        """The job's process and all below it."""
-        parents: dict[int, list[int]] = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    stat = (entry / "stat").read_text()
-                except OSError:  # ended meanwhile
-                    continue
-                parents.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(entry.name))
-        found, stack = [], [self.process.pid]
-        while stack:
-            found.append(pid := stack.pop())
-            stack += parents.get(pid, [])
-        return found
-
-    def kill(self) -> None:
-        """kill -9 for every process of the job, the driver first, so that nobody can tidy up."""
-        for pid in self.tree():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-    def wait(self) -> int:
-        return self.process.wait(timeout=240)
 
 
 @pytest.fixture
@@ -71,36 +29,13 @@ def start(tmp_path: Path) -> Iterator[Callable[[DatasetConfig], Job]]:
     def start(config: DatasetConfig) -> Job:
         file = tmp_path / "job.yaml"
         file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-        jobs.append(Job(file, tmp_path / f"job-{len(jobs)}.log"))
+        jobs.append(Job("ray_jobs.build_dataset", file, tmp_path / f"job-{len(jobs)}.log"))
         return jobs[-1]
 
     yield start
     for job in jobs:
         if job.process.poll() is None:
             job.kill()
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:  # ended meanwhile
-        return ""
-
-
-def wait_for(job: Job, out: Path, phase: str) -> bool:
-    """Until the job is in `phase` (or past it: False)."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            now = json.loads((out / "progress.json").read_text())["phase"]
-        except FileNotFoundError:
-            now = ""
-        if now == phase:
-            return True
-        if now in ("done", "failed") or job.process.poll() is not None:
-            return False
-        time.sleep(0.005)
-    raise AssertionError(f"the job never came to {phase}:\n{job.log.read_text()}")
 
 
 @pytest.mark.parametrize("seed", [None, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])

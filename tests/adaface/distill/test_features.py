@@ -178,7 +178,7 @@ def test_gradients_reach_the_text_also_with_checkpointing():
     assert (plain.abs().sum(-1) > 0).all()
     unet.enable_gradient_checkpointing()
     runs = []
-    unet.mid_block.attentions[0].transformer_blocks[0].register_forward_hook(lambda *_: runs.append(1))
+    unet.mid_block.attentions[0].transformer_blocks[0].norm1.register_forward_hook(lambda *_: runs.append(1))
     torch.testing.assert_close(_gradient(unet, inside=True), plain)
     assert len(runs) == 2  # once more on the way back: checkpointing was at work
     torch.testing.assert_close(_gradient(unet, inside=False), plain)

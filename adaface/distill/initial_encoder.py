@@ -1,0 +1,87 @@
+"""The encoder that a run starts with: a new one, or that of an earlier run with more keys and values per token.
+
+The lineage of the original's README, four copies in round 2 and two in stage 2, cannot be: copies can be multiplied and
+not taken away. A run that asks for it is refused, with what would do.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from adaface.distill.draws import torch_generator
+from adaface.encoder.config import EncoderConfig, text_values
+from adaface.encoder.model import AdaFaceEncoder
+from adaface.model_path import model_path
+
+
+def initial_encoder(
+    *,
+    init: str | None,
+    multiplier: int,
+    teacher_text: str,
+    text_model: str,
+    tokenizer: str,
+    face_pack: str,
+    seed: int,
+) -> AdaFaceEncoder:
+    """float32, on the CPU, in training mode; its teacher is frozen.
+
+    Args:
+        init: encoder folder to go on from; None: a new encoder, whose inverse encoder is a copy of `text_model`.
+        multiplier: keys and values per token that it is to have. New copies get noise, which comes from `seed`.
+        teacher_text, text_model, tokenizer: folders, package://... or names of the hub.
+        face_pack: whose ID embeddings it reads.
+
+    Raises:
+        ValueError: when the encoder has more copies than that, or a number that does not divide it.
+        FileNotFoundError: for what is not there.
+    """
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    if init is None:
+        text = CLIPTextModel.from_pretrained(_place(text_model), dtype=torch.float32)
+        teacher = CLIPTextModel.from_pretrained(_place(teacher_text), dtype=torch.float32)
+        config = EncoderConfig.for_tokenizer(
+            CLIPTokenizer.from_pretrained(_place(tokenizer)),
+            text=text_values(text.config),
+            id_dim=_id_dim(face_pack),
+            teacher=teacher_text,
+            face_pack=face_pack,
+        )
+        encoder = AdaFaceEncoder.from_text_model(config, teacher, text)
+    else:
+        encoder = AdaFaceEncoder.from_pretrained(init, dtype=torch.float32)
+    _extend(encoder, multiplier, init, seed)
+    return encoder.train()
+
+
+def _extend(encoder: AdaFaceEncoder, multiplier: int, init: str | None, seed: int) -> None:
+    there = sorted(set(encoder.config.multipliers))
+    wrong = [copies for copies in there if multiplier % copies]
+    if wrong:
+        raise ValueError(
+            f"{init} has {'/'.join(map(str, there))} keys and values per token, and the run asks for {multiplier}: copies "
+            "can be multiplied, but not taken away. Ask for a multiple of what is there, or start from an encoder with "
+            "fewer copies; round 1 with 1, round 2 with 2 and stage 2 with 2 go together. (The original's README has 4 and "
+            "then 2, which its own code cannot load.)"
+        )
+    generator = torch_generator(seed, "copies")
+    for layer, copies in enumerate(encoder.config.multipliers):
+        if copies != multiplier:
+            encoder.extend(multiplier // copies, layers=[layer], generator=generator)
+
+
+def _id_dim(face_pack: str) -> int:
+    from adaface.perception.pack import embedding_length, resolve_pack
+
+    length = embedding_length(resolve_pack(face_pack).files["recognition"])
+    if length is None:
+        raise ValueError(f"the recogniser of {face_pack} does not say how long its embeddings are")
+    return length
+
+
+def _place(name: str) -> str:
+    path = model_path(name)
+    if not path.exists() and (name.startswith(("/", ".", "~")) or name.count("/") != 1):
+        raise FileNotFoundError(f"{name}: there is no such folder")
+    return str(path) if path.exists() else name

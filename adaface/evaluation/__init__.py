@@ -1,0 +1,1 @@
+"""The evaluation: a protocol, metrics on features, and a report."""

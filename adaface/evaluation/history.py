@@ -1,0 +1,130 @@
+"""Runs beside one another: whether an encoder lost identity or text alignment since the last run of the same protocol.
+
+A run is compared with the last one that asked the same questions. A mean that fell by more than its interval, below the
+low end of what the last run found, fails; one that fell by more than half of that warns. Small losses add up, so
+one that fell below the low end of the best run so far warns as well. Intervals are over subjects, and two runs of a
+protocol have the same subjects, prompts and seeds: such a fall is no chance of who was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any, Literal
+
+from adaface.evaluation.summary import GAP, Summary
+
+Level = Literal["fail", "warn", "ok"]
+TEXT = "clip_text"
+WARN_SHARE = 0.5  # of the way down to the low end
+_LEAST = 1e-6  # of an interval, so that rounding is no fall where all subjects have one value
+
+Row = Mapping[str, Any]  # run, finished, protocol_hash, method, method_hash, column, mean, low, high
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rules say of one column of one method; "" where it is about the run."""
+
+    level: Level
+    column: str
+    text: str
+    method: str = ""
+
+
+def history_rows(
+    summary: Summary, *, run: str, finished: str, protocol_hash: str, method_hashes: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What a run leaves for later ones: a row per method and column, the shares of the teacher included.
+
+    Args:
+        run: its name.
+        finished: ISO time in UTC; later runs have later ones as texts.
+        protocol_hash: of what was asked and how it was measured.
+        method_hashes: of what drew, by method.
+    """
+    return [
+        {
+            "run": run,
+            "finished": finished,
+            "protocol_hash": protocol_hash,
+            "method": method,
+            "method_hash": method_hashes[method],
+            "column": column,
+            **{end: cell[end] for end in ("mean", "low", "high")},
+        }
+        for method in summary.methods
+        for column, cell in (summary.overall[method] | summary.derived.get(method, {})).items()
+    ]
+
+
+def compare(summary: Summary, earlier: Iterable[Row], *, protocol_hash: str, methods: Sequence[str]) -> list[Finding]:
+    """The findings of a run, failures first.
+
+    Args:
+        earlier: the history without this run, in any order.
+        protocol_hash: of this run; rows of other protocols answer other questions and are not compared.
+        methods: the encoders, whose loss matters; methods of the history are found by name.
+
+    Returns at least one finding. Raises ValueError for a method that has no scores.
+    """
+    if unknown := [method for method in methods if method not in summary.methods]:
+        raise ValueError(f"{', '.join(unknown)} has no scores; methods are {', '.join(summary.methods)}")
+    history = [_without_nan(row) for row in earlier]
+    if not methods:
+        return [Finding("ok", "", "the run has no encoder to compare")]
+    if not history:
+        return [Finding("ok", "", "the first run: there is nothing to compare with")]
+    same = [row for row in history if row["protocol_hash"] == protocol_hash]
+    if not same:
+        last = max(history, key=_when)
+        text = f"the protocol differs from that of the last run, {last['run']}: nothing can be compared"
+        return [Finding("warn", "", text)]
+    findings = [
+        _finding(method, column, summary.overall[method][column], _of(same, method, column))
+        for method in methods
+        for column in summary.columns
+        if column.startswith(GAP) or column == TEXT
+    ]
+    if not findings:
+        return [Finding("warn", "", f"neither identity gaps nor {TEXT} were measured: nothing can be compared")]
+    severity: tuple[Level, ...] = ("fail", "warn", "ok")
+    return sorted(findings, key=lambda finding: severity.index(finding.level))
+
+
+def _finding(method: str, column: str, now: Mapping[str, Any], before: list[Row]) -> Finding:
+    if not before:
+        return Finding("ok", column, "the first run of this method", method)
+    last = max(before, key=_when)
+    if now["mean"] is None:
+        return Finding("fail", column, f"no picture has a score; it was {last['mean']:.3f} in {last['run']}", method)
+    fall = last["mean"] - now["mean"]
+    text = f"{last['mean']:.3f} in {last['run']}, now {now['mean']:.3f}"
+    if last["low"] is None:
+        level: Level = "warn" if fall > 0 else "ok"
+        return Finding(level, column, f"{text}; one subject alone has no interval to judge it by", method)
+    room = max(last["mean"] - last["low"], _LEAST)
+    if fall > room:
+        return Finding("fail", column, f"{text}: it fell by {fall:.4f}, more than its interval of {room:.4f}", method)
+    if fall > WARN_SHARE * room:
+        return Finding("warn", column, f"{text}: it fell by {fall:.4f}, within its interval of {room:.4f}", method)
+    best = max(before, key=lambda row: row["mean"])
+    if best["low"] is not None and now["mean"] < min(best["low"], best["mean"] - _LEAST):
+        text = f"{best['mean']:.3f} in {best['run']}, the best run, now {now['mean']:.3f}: it fell little by little"
+        return Finding("warn", column, text, method)
+    return Finding("ok", column, text, method)
+
+
+def _of(rows: Iterable[Row], method: str, column: str) -> list[Row]:
+    """The runs in which this was measured."""
+    return [row for row in rows if row["method"] == method and row["column"] == column and row["mean"] is not None]
+
+
+def _without_nan(row: Row) -> Row:
+    """Tables may hold nan where a summary has None."""
+    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
+
+
+def _when(row: Row) -> tuple[str, str]:
+    return str(row["finished"]), str(row["run"])

@@ -1,0 +1,142 @@
+"""AdaFace encoders: sixteen vectors stand in the prompt for the person, the base model stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from adaface.encoder.files import CONFIG, WEIGHTS, locate, read_config
+from adaface.evaluation.methods.base import BasePipe, Person, Request, known_ids
+from adaface.evaluation.methods.model_files import hashes_below, local_folder
+from adaface.evaluation.methods.sampling import draw
+from adaface.model_path import model_path
+from adaface.subjects.subject import load_adaface
+
+if TYPE_CHECKING:
+    from adaface.evaluation.config import EncoderMethodConfig, GenerationConfig
+    from adaface.evaluation.subjects import Subject
+
+TOKEN = "z"  # for the person in prompts; the class word does not stand there
+_DEPTH = 3  # folders below a folder of checkpoints that are looked at
+_NUMBER = re.compile(r"\d+")
+
+
+class EncoderMethod:
+    """A `Method`.
+
+    Raises ValueError for an encoder that does not fit the base model, FileNotFoundError where there is none.
+    """
+
+    def __init__(self, config: EncoderMethodConfig, base: BasePipe, generation: GenerationConfig):
+        self.name, self.config, self.base, self.generation = config.name, config, base, generation
+        self.folder = newest_encoder(config.path)
+        self._adaface = load_adaface(base.pipe, self.folder)
+        self._negative = base.negative(generation)
+
+    def prepare(self, subject: Subject, photos: list[np.ndarray], ids: np.ndarray) -> Person:
+        """The encoder runs here. Raises ValueError without an ID embedding, or for one that the encoder cannot read."""
+        try:
+            person = self._adaface.subject(
+                ids=known_ids(subject.name, ids),
+                token=TOKEN,
+                id_scale=self.config.id_scale,
+                noise=self.config.noise,
+                generator=torch.Generator().manual_seed(_noise_seed(self.generation.seed, subject.name)),
+            )
+        except ValueError as error:
+            raise ValueError(f"method {self.name}: {error}") from error
+        return Person({TOKEN: person.vectors})
+
+    def draw(self, prepared: Person, requests: Sequence[Request]) -> list[np.ndarray]:
+        """RGB uint8 (H, W, 3) each. Raises ValueError for a prompt that the sixteen vectors make too long."""
+        states = [self.base.states(self.generation, prepared, request.prompt.of(TOKEN)) for request in requests]
+        seeds = [request.seed for request in requests]
+        return draw(self.base.pipe, self.generation, states, self._negative, seeds)
+
+    def provenance(self) -> dict[str, Any]:
+        """`encoder` has the checkpoint's own files: they tell whether there is a new one."""
+        return {
+            "kind": "encoder",
+            "path": self.config.path,
+            "folder": self.folder.name,
+            "encoder": encoder_files(self.folder),
+            "face_pack": self._adaface.face_pack,
+            "id_scale": self.config.id_scale,
+            "noise": self.config.noise,
+            "base": self.base.base,
+            "files": self.base.files(),
+        }
+
+
+def newest_encoder(path: str | Path) -> Path:
+    """The encoder at `path`: that folder itself, or the newest in a folder of checkpoints.
+
+    The newest has the highest numbers in its name, so that step-1000 comes after step-500; names without a number come
+    before those with one, and among equals the weights that were written last count. Folders whose names start with a
+    dot are unfinished.
+
+    Args:
+        path: a folder, `package://PACKAGE/PATH`, or a repository of the hub, which is downloaded.
+
+    Raises FileNotFoundError when there is no encoder, ValueError for one that is not readable.
+    """
+    folder = model_path(path)
+    if not folder.is_dir():
+        folder = locate(path)
+    if _is_encoder(folder):
+        return folder
+    found = [inside for inside in _below(folder, _DEPTH) if _is_encoder(inside)]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: there is no encoder ({CONFIG} and {WEIGHTS}) in this folder or up to {_DEPTH} folders below it"
+        )
+    newest = max(
+        found, key=lambda inside: (_numbers(inside.relative_to(folder)), (inside / WEIGHTS).stat().st_mtime_ns)
+    )
+    read_config(newest)
+    return newest
+
+
+def encoder_files(folder: Path) -> dict[str, str]:
+    """{file: sha256} of an encoder and, as far as it lies on this machine, of the teacher's text model that it reads.
+
+    Raises FileNotFoundError and ValueError where `folder` is no encoder.
+    """
+    from adaface.perception.pack import sha256
+
+    config = read_config(folder)
+    files = {name: sha256(folder / name) for name in (CONFIG, WEIGHTS)}
+    if not config.teacher:
+        return files
+    beside = folder / config.teacher
+    teacher = beside if beside.is_dir() else local_folder(config.teacher)
+    if teacher is not None:
+        below = hashes_below(teacher / config.teacher_subfolder)
+        files |= {f"teacher/{name}": digest for name, digest in below.items()}
+    return files
+
+
+def _is_encoder(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    for inside in sorted(folder.iterdir()):
+        if inside.is_dir() and not inside.name.startswith("."):
+            yield inside
+            if depth > 1:
+                yield from _below(inside, depth - 1)
+
+
+def _numbers(name: Path) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(int, _NUMBER.findall(part))) for part in name.parts)
+
+
+def _noise_seed(seed: int, subject: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{subject}/noise".encode()).digest()[:8], "big") % 2**63

@@ -1,0 +1,1 @@
+"""Scores of pictures: small functions of features, without a network."""

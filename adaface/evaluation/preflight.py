@@ -1,0 +1,230 @@
+"""What is wrong with an evaluation, all of it at once, before any network is loaded: photos, prompts, metrics, models.
+
+Whether the photos show faces needs the detector: `subjects.check_faces` comes next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, UnidentifiedImageError
+
+from adaface.evaluation.prompt_length import open_tokenizer, too_long
+from adaface.evaluation.prompts import Prompt, load_prompts
+from adaface.evaluation.subjects import Subject, find_subjects, read_mean_embedding
+from adaface.model_path import PREFIX, model_path
+
+if TYPE_CHECKING:
+    from adaface.evaluation.config import EntryPointConfig, EvaluationConfig, FunctionConfig, MethodConfig
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)+")
+
+
+def problems(config: EvaluationConfig) -> list[str]:
+    """One sentence for each problem; empty when the evaluation can begin. Takes seconds and changes nothing."""
+    found: list[str] = []
+    subjects: list[Subject] = []
+    prompts: list[Prompt] = []
+    try:
+        subjects = find_subjects(config.subjects)
+    except ValueError as error:
+        found += str(error).splitlines()
+    found += _photo_problems(subjects)
+    try:
+        chosen = config.prompts
+        prompts = load_prompts(chosen.sets, chosen.limit, chosen.placement)
+    except ValueError as error:
+        found += str(error).splitlines()
+    found += _metric_problems(config, subjects, prompts)
+    found += _measure_problems(config)
+    id_dim, wrong = _id_dim(config)
+    found += wrong
+    found += _mean_problems(subjects, id_dim)
+    found += _missing_model(config.generation.base, "generation.base", slashes=1)
+    for method in config.methods:
+        found += [f"method {method.name}: {sentence}" for sentence in _method_problems(method, id_dim)]
+    found += _length_problems(config, subjects, prompts)
+    return found
+
+
+# Subjects
+
+
+def _photo_problems(subjects: Sequence[Subject]) -> Iterator[str]:
+    """Files that are no pictures at all; the headers are read, not the pixels."""
+    from adaface.subjects.faces_of import FORMATS
+
+    for subject in subjects:
+        for photo in subject.photos:
+            try:
+                with Image.open(photo, formats=FORMATS):
+                    pass
+            except UnidentifiedImageError:
+                yield f"subject {subject.name}: {photo} is not a picture; take it out of the folder"
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                yield f"subject {subject.name}: {photo} cannot be read: {error}"
+
+
+def _mean_problems(subjects: Sequence[Subject], id_dim: int | None) -> Iterator[str]:
+    for subject in subjects:
+        if subject.mean_embedding is None:
+            continue
+        try:
+            length = len(read_mean_embedding(subject.mean_embedding))
+        except ValueError as error:
+            yield f"subject {subject.name}: {error}"
+            continue
+        if id_dim is not None and length != id_dim:
+            yield (
+                f"subject {subject.name}: {subject.mean_embedding} has {length} values, the recogniser of measures.faces "
+                f"gives {id_dim}: it is of another one. Set subjects.mean_embedding to false"
+            )
+
+
+# What measures
+
+
+def _metric_problems(
+    config: EvaluationConfig, subjects: Sequence[Subject], prompts: Sequence[Prompt]
+) -> Iterator[str]:
+    from adaface.evaluation.metrics.registry import metrics_for
+
+    try:
+        metrics = metrics_for(
+            config.measures,
+            baseline=config.baseline is not None,
+            held_back=not subjects or any(subject.held_back for subject in subjects),
+            prompts=prompts or None,
+        )
+    except ValueError as error:
+        yield from str(error).splitlines()
+        return
+    asked = config.measures.metrics or ()
+    if "identity_gap" in asked and len(subjects) == 1:
+        yield "metric identity_gap compares with other people, and there is only one subject; add another"
+    if not metrics:
+        yield "measures.metrics: nothing is measured"
+
+
+def _measure_problems(config: EvaluationConfig) -> Iterator[str]:
+    measures = config.measures
+    if measures.clip is not None:
+        yield from _missing_model(measures.clip, "measures.clip")
+    for name, encoder in measures.image_encoders.items():
+        if hasattr(encoder, "model"):
+            yield from _missing_model(encoder.model, f"measures.image_encoders.{name}.model")
+        else:
+            yield from _missing_function(encoder, f"measures.image_encoders.{name}")
+    if measures.scene_classifier is not None:
+        yield from _missing_function(measures.scene_classifier, "measures.scene_classifier")
+
+
+def _id_dim(config: EvaluationConfig) -> tuple[int | None, list[str]]:
+    """The length of the first recogniser's embeddings, where its file says it, and what is wrong with recognisers."""
+    from adaface.perception.pack import embedding_length, resolve_pack, sha256
+
+    measures = config.measures
+    wrong: list[str] = []
+    used: dict[str, str] = {}
+    id_dim = None
+    try:
+        pack = resolve_pack(measures.faces.pack, measures.faces.recognition_file)
+        id_dim = embedding_length(pack.files["recognition"])
+        used[sha256(pack.files["recognition"])] = measures.first
+    except (ValueError, FileNotFoundError) as error:
+        wrong.append(f"measures.faces: {error}")
+    for judge in measures.judges:
+        try:
+            file = model_path(judge.file)
+            if not file.is_file():
+                raise ValueError(f"there is no file {file}; name the .onnx file of a recogniser")
+            embedding_length(file)
+        except ValueError as error:
+            wrong.append(f"measures.judges {judge.name}: {error}")
+            continue
+        other = used.setdefault(sha256(file), judge.name)
+        if other != judge.name:
+            wrong.append(
+                f"measures.judges {judge.name}: {file} is the same network as {other}; a judge must be another"
+            )
+    return id_dim, wrong
+
+
+# What draws
+
+
+def _method_problems(method: MethodConfig, id_dim: int | None) -> Iterator[str]:
+    if method.kind == "teacher":
+        yield from _missing_model(method.unet, "unet")
+        yield from _missing_model(method.text_encoder, "text_encoder")
+        if method.tokenizer is not None:
+            yield from _missing_model(method.tokenizer, "tokenizer")
+    elif method.kind == "entry_point":
+        yield from _missing_function(method, "entry_point")
+    elif method.kind == "encoder":
+        yield from _encoder_problems(method.path, id_dim)
+
+
+def _encoder_problems(path: str, id_dim: int | None) -> Iterator[str]:
+    from adaface.encoder.files import read_config
+    from adaface.evaluation.methods.encoder import newest_encoder
+
+    try:
+        if not model_path(path).exists() and not list(_missing_model(path, "path", slashes=1)):
+            return  # of the hub; it is downloaded later
+        encoder = read_config(newest_encoder(path))
+    except (ValueError, FileNotFoundError) as error:
+        yield str(error)
+        return
+    if id_dim is not None and encoder.id_dim != id_dim:
+        yield (
+            f"the encoder reads ID embeddings of {encoder.id_dim} values, and the first recogniser gives {id_dim}; set "
+            f"measures.faces to the pack it was trained with{f' ({encoder.face_pack})' if encoder.face_pack else ''}"
+        )
+
+
+def _missing_model(name: str, option: str, slashes: int = 9) -> Iterator[str]:
+    """A path that does not exist. A name of the hub, with at most so many slashes, is believed."""
+    try:
+        path = model_path(name)
+    except ValueError as error:
+        yield f"{option}: {error}"
+        return
+    of_the_hub = _HUB_NAME.fullmatch(name) and name[0] not in "./~" and name.count("/") <= slashes
+    if not path.exists() and (not of_the_hub or name.startswith(PREFIX) or Path(name.split("/")[0]).is_dir()):
+        yield f"{option}: there is no {name} here; give a folder or a name of the hub"
+
+
+def _missing_function(named: FunctionConfig | EntryPointConfig, option: str) -> Iterator[str]:
+    from adaface.evaluation.entry_points import find_entry_point
+
+    try:
+        signature(find_entry_point(named.entry_point)).bind(**named.settings)
+    except ValueError as error:
+        yield f"{option}: {error}"
+    except TypeError as error:
+        yield f"{option}: {named.entry_point} does not take these settings: {error}"
+
+
+def _length_problems(config: EvaluationConfig, subjects: Sequence[Subject], prompts: Sequence[Prompt]) -> list[str]:
+    """Prompts that are too long, for any class word of the run, and with vectors where an encoder is in it."""
+    from adaface.encoder.config import VECTORS
+    from adaface.perception.person_type import PERSON_TYPES
+
+    try:
+        tokenizer = open_tokenizer(config.generation.base) if prompts else None
+    except ValueError:  # said already
+        return []
+    if tokenizer is None:
+        return []
+    words = {subject.class_word for subject in subjects if subject.type_from != "nobody"}
+    if not subjects or any(subject.type_from == "nobody" for subject in subjects):  # the face pack will say
+        words |= set(PERSON_TYPES)
+    wrong = too_long(tokenizer, prompts, words)
+    if any(method.kind == "encoder" for method in config.methods):
+        wrong += too_long(tokenizer, prompts, (), VECTORS)
+    return wrong

@@ -1,0 +1,132 @@
+"""Reading the summary: an estimate with its interval, and which method is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adaface.evaluation.report.data import Column, ReportData
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over subjects and its 95 % interval, nan where undefined."""
+
+    mean: float
+    low: float
+    high: float
+    subjects: int = 0
+    images: int | None = None  # None where shares of other estimates are meant
+
+    @property
+    def known(self) -> bool:
+        return bool(np.isfinite(self.mean))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval: not with one subject."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    def ends(self) -> list[float]:
+        """All finite numbers of it, for the range of an axis."""
+        return [value for value in (self.mean, self.low, self.high) if np.isfinite(value)]
+
+
+def number(value: Any) -> float:
+    """None and what is no number become nan."""
+    return float(value) if isinstance(value, int | float | np.number) else float("nan")
+
+
+def estimate(cell: Mapping[str, Any] | None) -> Estimate:
+    """A cell of the summary or a row of the history; None gives an unknown estimate."""
+    cell = cell or {}
+    images = cell.get("images")
+    return Estimate(
+        number(cell.get("mean")),
+        number(cell.get("low")),
+        number(cell.get("high")),
+        int(cell.get("subjects") or 0),
+        None if images is None else int(images),
+    )
+
+
+def overall(data: ReportData, method: str, column: str) -> Estimate:
+    """Of a measured or derived column."""
+    for part in ("overall", "derived"):
+        cell = data.summary.get(part, {}).get(method, {}).get(column)
+        if cell is not None:
+            return estimate(cell)
+    return estimate(None)
+
+
+def by_category(data: ReportData, method: str, category: str, column: str) -> Estimate:
+    return estimate(data.summary.get("by_category", {}).get(method, {}).get(category, {}).get(column))
+
+
+def group_mean(data: ReportData, kind: str, method: str, key: str, column: str) -> float:
+    """Of one subject (`kind` "subject") or prompt ("prompt"); nan where undefined."""
+    cell = data.summary.get(f"by_{kind}", {}).get(method, {}).get(key, {}).get(column) or {}
+    return number(cell.get("mean"))
+
+
+def ceiling(data: ReportData, recogniser: str) -> float:
+    """Mean cosine between two photos of one person, over subjects; nan where it was not measured."""
+    given = data.summary.get("ceiling") or {}
+    value = given.get(recogniser)
+    if isinstance(value, Mapping):
+        value = value.get("mean")
+    if np.isfinite(number(value)):
+        return number(value)
+    known = [number(subject.ceiling.get(recogniser)) for subject in data.subjects]
+    known = [one for one in known if np.isfinite(one)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def recognisers(data: ReportData) -> list[str]:
+    """Names of the face recognisers, that of the captions first."""
+    return sorted(data.recognisers, key=lambda name: name != data.recogniser)
+
+
+def by_definition(data: ReportData, method: str, column: str) -> bool:
+    """The baseline has 0 and the teacher 1 of a share of the teacher's identity, whatever was drawn."""
+    return column.startswith("identity_") and method in (data.baseline, data.teacher)
+
+
+def best(data: ReportData, column: str, about: Column) -> tuple[str | None, set[str]]:
+    """The best method, and those that the run cannot tell from it: their paired difference has 0 in its interval.
+
+    (None, empty) where fewer than two methods have a value, or no value is better than another.
+    """
+    known = {
+        method.name: found.mean
+        for method in data.methods
+        if (found := overall(data, method.name, column)).known and not by_definition(data, method.name, column)
+    }
+    if about.direction == "none" or len(known) < 2 or len(set(known.values())) == 1:
+        return None, set()
+    sign = 1 if about.direction == "higher" else -1
+    top = max(known, key=lambda method: sign * known[method])
+    return top, {method for method in known if method != top and _same(data, column, top, method)}
+
+
+def _same(data: ReportData, column: str, a: str, b: str) -> bool:
+    differences = data.summary.get("differences", {})
+    cell = differences.get(a, {}).get(b, {}).get(column) or differences.get(b, {}).get(a, {}).get(column)
+    found = estimate(cell)
+    if found.bounded:
+        return found.low <= 0 <= found.high
+    # shares of the teacher have no stored difference: their intervals then decide
+    one, other = overall(data, a, column), overall(data, b, column)
+    return one.bounded and other.bounded and one.low <= other.high and other.low <= one.high
+
+
+def columns_in(data: ReportData, *, main: bool = False) -> Iterator[tuple[str, Column]]:
+    """Columns with a value for any method, in the order of the report."""
+    for name, about in data.columns.items():
+        if main and not about.main:
+            continue
+        if any(overall(data, method.name, name).known for method in data.methods):
+            yield name, about

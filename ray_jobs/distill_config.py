@@ -1,0 +1,165 @@
+"""The configuration of `distill`: models, data, the two stages, and the machines."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from adaface.distill.stage import Stage, original_stage
+from data_pipeline.storage import is_uri
+from data_pipeline.stream import StreamConfig
+from ray_jobs.config import JobConfig
+
+Precision = Literal["fp32", "bf16"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelsConfig(_Section):
+    """What is looked at and never changes."""
+
+    base: str = Field(description="Stable Diffusion 1.5 or a relative, as a diffusers folder: the student's UNet")
+    teacher_unet: str = Field(description="folder of Arc2Face's UNet")
+    teacher_text: str = Field(description="folder of Arc2Face's text encoder")
+    teacher_tokenizer: str | None = Field(default=None, description="null: the base's")
+    text_model: str = Field(description="CLIP text model that the inverse encoder starts from in round 1")
+    face_pack: str = Field(description="the pack whose recogniser made the dataset's ID embeddings")
+    clip: str | None = Field(default=None, description="CLIP of stage 2's teacher filter; null: nothing is filtered")
+    precision: Precision = "fp32"
+    compile: bool = Field(default=False, description="torch.compile for the student's UNet, where nothing is captured")
+    checkpoint_gradients: bool = Field(default=False, description="less memory, a third more time")
+
+
+class RunConfig(_Section):
+    """One run of training: a stage of one round."""
+
+    init: str | None = Field(default=None, description="encoder folder to start from; null: a new encoder")
+    multiplier: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="keys and values per token that the encoder is to have, in all layers"
+    )
+    stage: Stage = Stage()
+    seed: int = Field(default=42, ge=0, lt=2**63)
+
+
+class MachinesConfig(_Section):
+    """How much of the machines a run takes."""
+
+    workers: Annotated[int, Field(ge=1)] | tuple[int, int] = Field(
+        default=1, description="a number, or (least, most): elastic"
+    )
+    gpu: bool = Field(default=False, description="one GPU for each worker")
+    cpus_per_worker: float = Field(default=1, gt=0)
+    threads: int = Field(default=1, ge=1, description="CPU threads of a worker's networks")
+    retries: int = Field(default=3, ge=-1, description="restarts after a worker died; -1: without end")
+    samples_per_worker: int | None = Field(default=None, ge=1, description="whole groups of the plan; null: one group")
+
+
+class LogConfig(_Section):
+    """What a run leaves behind."""
+
+    checkpoint_every: int = Field(default=500, ge=1, description="optimizer steps")
+    keep: int = Field(default=3, ge=1, description="the last so many checkpoints stay")
+    milestone_every: int | None = Field(default=None, ge=1, description="encoders of these steps stay for ever")
+    log_every: int = Field(default=10, ge=1)
+    panel_every: int | None = Field(
+        default=500, ge=1, description="steps between pictures of the fixed panel; null: none"
+    )
+    panel_people: int = Field(default=4, ge=1, le=64)
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+
+
+class DistillConfig(JobConfig):
+    """Of `distill`."""
+
+    template: ClassVar[str] = "configs/distill-miniature.yaml"
+    example: ClassVar[str] = "stage1.seed=7"
+
+    output: str = Field(description="folder of runs, local or a URI; a run is OUTPUT/NAME")
+    models: ModelsConfig
+    data: StreamConfig
+    stage1: RunConfig = RunConfig(stage=original_stage(1))
+    stage2: RunConfig = RunConfig(stage=original_stage(2))
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="of the run")
+    stage: Literal[1, 2] = 1
+    machines: MachinesConfig = MachinesConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_the_originals(cls, values: Any) -> Any:
+        """What a file says of a stage changes the original's values of that stage, not those of the other one."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for stage in (1, 2):
+            run = values.get(f"stage{stage}")
+            if run is None or isinstance(run, RunConfig):
+                continue
+            given = run.get("stage") if isinstance(run, dict) else None
+            if isinstance(run, dict) and isinstance(given, dict | None):
+                whole = merged(asdict(original_stage(stage)), given or {})
+                values[f"stage{stage}"] = {**run, "stage": whole}
+        return values
+
+    @model_validator(mode="after")
+    def _groups(self) -> DistillConfig:
+        group = self.run_config.stage.plan.batch
+        count = self.machines.samples_per_worker
+        if count is not None and count % group:
+            raise ValueError(
+                f"machines.samples_per_worker is {count}, which is no multiple of the plan's groups of {group} "
+                f"(stage{self.stage}.stage.plan.batch)"
+            )
+        return self
+
+    @property
+    def run_config(self) -> RunConfig:
+        """Of the chosen stage."""
+        return self.stage1 if self.stage == 1 else self.stage2
+
+    @property
+    def samples(self) -> int:
+        """Of a worker's batch."""
+        return self.machines.samples_per_worker or self.run_config.stage.plan.batch
+
+    def what_it_makes(self) -> dict[str, Any]:
+        """Everything a run's weights depend on, but for the number of workers, which a run may change."""
+        settings = self.model_dump(mode="json", include={"models", "data", "stage"})
+        settings["run"] = self.run_config.model_dump(mode="json")
+        for key in ("threads", "ahead", "cache", "on_bad"):
+            settings["data"].pop(key)
+        for key in ("compile", "checkpoint_gradients"):
+            settings["models"].pop(key)
+        return settings
+
+
+def merged(usual: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`usual` with the values that are given; sections within are merged, too."""
+    both = {**usual, **given}
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(usual.get(key), dict):
+            both[key] = merged(usual[key], value)
+    return both
+
+
+def with_absolute_paths(config: DistillConfig) -> DistillConfig:
+    """The same configuration for code that runs in another folder; names of the hub stay as they are."""
+    values = config.model_dump(mode="python")
+    values["output"] = _absolute(config.output)
+    values["data"]["datasets"] = [_absolute(path) for path in config.data.datasets]
+    places = [(values["models"], key) for key in ModelsConfig.model_fields]
+    places += [(values[stage], "init") for stage in ("stage1", "stage2")]
+    for section, key in places:
+        value = section.get(key)
+        if isinstance(value, str) and os.path.exists(os.path.expanduser(value)):
+            section[key] = _absolute(value)
+    return DistillConfig.model_validate(values)
+
+
+def _absolute(path: str) -> str:
+    return path if is_uri(path) else os.path.abspath(os.path.expanduser(path))

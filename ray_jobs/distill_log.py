@@ -1,0 +1,130 @@
+"""What a run says of itself: a row for each step, curves, pictures, progress. Rows are kept with the checkpoints, so
+that what a crash takes away is made again, and nothing is there twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from adaface.distill.panel import Panel, draw_panel
+from adaface.distill.speed import FlopCount, memory_gb, peak_flops
+from adaface.distill.trainer import StepReport, Trainer
+from data_pipeline.storage import Storage
+from ray_jobs.distill_config import DistillConfig
+from ray_jobs.progress import Progress
+from ray_jobs.trackers import Trackers
+
+log = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Of one worker; all of them write rows, rank 0 everything else.
+
+    OUTPUT/NAME/log/steps-00000500-rank0.jsonl     the rows up to that checkpoint
+    OUTPUT/NAME/panels/step-00000500.png
+    OUTPUT/NAME/milestones/step-00000500/          an encoder
+    OUTPUT/NAME/tensorboard/, progress.json
+    """
+
+    def __init__(self, config: DistillConfig, out: Storage, trainer: Trainer, rank: int, panel: Panel | None):
+        self.config, self.out, self.trainer, self.rank, self.panel = config, out, trainer, rank, panel
+        self._rows: list[dict[str, Any]] = []
+        self._flops = FlopCount(trainer.task.models)
+        self._peak = peak_flops(trainer.task.models.device)
+        self._trackers = Trackers(config, out) if rank == 0 else None
+        self._progress = Progress(out) if rank == 0 else None
+        if self._progress is not None:
+            steps = trainer.task.stage.plan.steps
+            self._progress.start(f"stage {config.stage}", steps, "steps", f"{steps:,} steps, {trainer.number:,} done")
+            self._progress.done = trainer.number
+            self._progress.offset = trainer.number
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._trackers is not None:
+            self._trackers.close()
+        if self._progress is not None and error is None:
+            self._progress.finish(f"{self.trainer.number:,} steps")
+
+    def step(self, report: StepReport, skipped_samples: Mapping[str, int]) -> None:
+        """After each step, on every worker."""
+        row = self._row(report, skipped_samples)
+        self._rows.append(row)
+        if self._trackers is None or self._progress is None:
+            return
+        self._progress.advance(1)
+        number, settings = self.trainer.number, self.config.log
+        if number % settings.log_every == 0 or self.trainer.finished:
+            self._trackers.scalars(number, row)
+            log.info("%s", _line(row, self.trainer.task.stage.plan.steps))
+        every = settings.panel_every
+        if self.panel is not None and every and (number % every == 0 or self.trainer.finished):
+            picture = draw_panel(self.trainer.task, self.panel, number)
+            self.out.write_bytes(f"panels/step-{number:08d}.png", picture)
+            self._trackers.picture(number, "panel", picture)
+
+    def checkpoint(self, folder: Path | None) -> None:
+        """At each checkpoint, on every worker; `folder` has the encoder, on rank 0."""
+        number = self.trainer.number
+        text = "".join(json.dumps(row) + "\n" for row in self._rows)
+        self.out.write_bytes(f"log/steps-{number:08d}-rank{self.rank}.jsonl", text.encode())
+        self._rows.clear()
+        every = self.config.log.milestone_every
+        if folder is not None and every and number % every == 0:
+            encoder = folder / "encoder"
+            for file in sorted(path for path in encoder.rglob("*") if path.is_file()):
+                name = file.relative_to(encoder).as_posix()
+                self.out.write_bytes(f"milestones/step-{number:08d}/{name}", file.read_bytes())
+
+    def _row(self, report: StepReport, skipped_samples: Mapping[str, int]) -> dict[str, Any]:
+        plan, stage = self.trainer.task.plan, self.trainer.task.stage
+        flops = 0.0
+        for batch in plan.step(report.number).batches:
+            rows = plan.rows(batch, self.rank * self.trainer.count, self.trainer.count)
+            flops += self._flops.of_batch(
+                batch,
+                len(rows),
+                guidance=stage.distillation.teacher_guidance != 1,
+                candidates=stage.filter.starts,
+                teachable=report.numbers.get("teachable", 1.0),
+            )
+        whole = report.seconds + report.waited
+        row = {
+            "step": report.number + 1,
+            "kinds": list(report.kinds),
+            "loss": report.loss,
+            **report.numbers,
+            "norm": report.norm,
+            "skipped": report.skipped,
+            **report.rates,
+            "keys": hashlib.sha256(json.dumps(report.keys).encode()).hexdigest()[:16],
+            "seconds": whole,
+            "wait_share": report.waited / whole,
+            "samples_per_s": report.samples / whole,
+            "tflops": flops / whole / 1e12,
+            "memory_gb": memory_gb(self.trainer.task.models.device),
+        }
+        if self._peak is not None:
+            row["mfu"] = flops / whole / self._peak
+        if skipped_samples:
+            row["skipped_samples"] = sum(skipped_samples.values())
+        return row
+
+
+def _line(row: Mapping[str, Any], steps: int) -> str:
+    speed = f"{row['samples_per_s']:.1f} samples/s, {row['wait_share']:.0%} waiting, {row['tflops']:.2f} TFLOP/s"
+    mfu = f", MFU {row['mfu']:.0%}" if "mfu" in row else ""
+    d = f" d {row['d']:.2e}" if "d" in row else ""
+    return (
+        f"step {row['step']:,} of {steps:,} {'+'.join(row['kinds'])}: loss {row['loss']:.5f}, norm {row['norm']:.3f}, "
+        f"rate {row['effective_rate']:.2e}{d}, {speed}{mfu}, {row['memory_gb']:.1f} GB"
+    )

@@ -1,0 +1,140 @@
+"""What each worker of a training run does: build, resume, step, report."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaface.distill.checkpoint import load_checkpoint, save_checkpoint
+from adaface.distill.clip_score import ClipScore
+from adaface.distill.initial_encoder import initial_encoder
+from adaface.distill.models import load_frozen
+from adaface.distill.task import DistillTask
+from adaface.distill.trainer import StepReport, Trainer
+from data_pipeline.storage import Storage
+from data_pipeline.stream import TrainingStream, collate
+from ray_jobs.config_file import config_hash
+from ray_jobs.distill_config import DistillConfig
+from ray_jobs.distill_log import RunLog
+from ray_jobs.runtime import quiet_model_loading
+
+log = logging.getLogger(__name__)
+
+
+def train(settings: Mapping[str, Any]) -> None:
+    """The training function of Ray Train; `settings`: {"config": a DistillConfig as plain values}."""
+    import ray.train
+    import ray.train.torch
+
+    config = DistillConfig.model_validate(settings["config"])
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    quiet_model_loading()
+    torch.set_num_threads(config.machines.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = ray.train.torch.get_device()
+    run = config_hash(config)
+
+    trainer = build_trainer(config, device, rank, world)
+    with TrainingStream(
+        config.data, seed=config.run_config.seed, rank=rank, world_size=world, block=config.samples
+    ) as stream:
+        batches = batches_of(stream, config.samples, pin_memory=device.type == "cuda")
+        trainer.samples = lambda: next(batches)
+        found = ray.train.get_checkpoint()
+        if found is not None:
+            with found.as_directory() as folder:
+                stream.load_state(load_checkpoint(Path(folder), trainer, run=run))
+            log.info("goes on after step %d", trainer.number)
+        out = Storage(f"{config.output}/{config.name}")
+        with RunLog(config, out, trainer, rank) as written:
+            while not trainer.finished:
+                report = trainer.step()
+                written.step(report, stream.skipped)
+                _tell(config, trainer, stream, written, report, rank, run)
+
+
+def build_trainer(config: DistillConfig, device: torch.device, rank: int, world: int) -> Trainer:
+    """Networks, encoder and optimizer of a worker, as they are before the first step; the samples come later."""
+    models = load_frozen(
+        config.models.base,
+        config.models.teacher_unet,
+        device=device,
+        precision=config.models.precision,
+        vae=config.data.latents is None or config.stage == 2,
+    )
+    if config.models.checkpoint_gradients:
+        models.unet.enable_gradient_checkpointing()
+    if config.models.compile:
+        models.compiled = torch.compile(models.unet)
+    encoder = initial_encoder(
+        init=config.run_config.init,
+        multiplier=config.run_config.multiplier,
+        teacher_text=config.models.teacher_text,
+        text_model=config.models.text_model,
+        tokenizer=config.models.teacher_tokenizer or f"{config.models.base}/tokenizer",
+        face_pack=config.models.face_pack,
+        seed=config.run_config.seed,
+    ).to(device)
+    clip = None
+    if config.stage == 2 and config.models.clip:
+        clip = ClipScore(config.models.clip, device)
+    task = DistillTask(models, encoder, config.run_config.stage, seed=config.run_config.seed, clip=clip)
+    return Trainer(
+        task,
+        count=config.samples,
+        rank=rank,
+        wrap=lambda inner: _wrapped(inner, device) if world > 1 else inner,
+    )
+
+
+def _wrapped(task: DistillTask, device: torch.device) -> nn.Module:
+    # which parts of the encoder a batch uses depends on its kind
+    devices = [device.index] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(task, device_ids=devices, find_unused_parameters=True)
+
+
+def batches_of(stream: TrainingStream, size: int, *, pin_memory: bool) -> Iterator[dict[str, Any]]:
+    while True:
+        yield collate([next(stream) for _ in range(size)], pin_memory=pin_memory)
+
+
+def _tell(
+    config: DistillConfig,
+    trainer: Trainer,
+    stream: TrainingStream,
+    written: RunLog,
+    report: StepReport,
+    rank: int,
+    run: str,
+) -> None:
+    """Metrics and, when it is due, a checkpoint, to Ray Train; every worker calls it after every step."""
+    import ray.train
+    from ray.train import CheckpointUploadMode
+
+    due = trainer.finished or trainer.number % config.log.checkpoint_every == 0
+    metrics = {"step": trainer.number, "loss": report.loss, "norm": report.norm}
+    if not due:
+        if trainer.number % config.log.log_every == 0:
+            ray.train.report(metrics)
+        return
+    if rank:
+        ray.train.report(metrics)
+        return
+    folder = tempfile.mkdtemp(prefix="adaface-checkpoint-")  # Ray deletes it when it is uploaded
+    save_checkpoint(Path(folder), trainer, data=stream.state(), run=run)
+    written.checkpoint(Path(folder))
+    ray.train.report(
+        metrics,
+        checkpoint=ray.train.Checkpoint.from_directory(folder),
+        checkpoint_dir_name=f"checkpoint_{trainer.number:08d}",
+        # the last one is waited for, so that a finished run has its encoder
+        checkpoint_upload_mode=CheckpointUploadMode.SYNC if trainer.finished else CheckpointUploadMode.ASYNC,
+        delete_local_checkpoint_after_upload=True,
+    )

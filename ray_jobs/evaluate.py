@@ -1,0 +1,221 @@
+"""Pictures of people by several methods, scored, compared and shown. `python -m ray_jobs.evaluate --config FILE`.
+
+Four phases, each skipping what is done already: references (photos become features), pictures (drawn and measured at
+the same time, part by part), scores (metrics and their summary), report. A run that was killed anywhere is continued by
+running it again; no picture is drawn twice, and the scores are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from adaface.evaluation.plan import plan_parts
+from adaface.evaluation.preflight import problems as problems_of
+from adaface.evaluation.prompts import load_prompts
+from adaface.evaluation.subjects import Subject, find_subjects
+from data_pipeline.lock import LockedError, build_lock
+from data_pipeline.storage import Storage
+from ray_jobs import evaluate_scores
+from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
+from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_found
+from ray_jobs.evaluate_digests import make_digests
+from ray_jobs.evaluate_parts import Drawer, Job, Measurer, ReferenceReader
+from ray_jobs.lost_output import refuse_lost_output
+from ray_jobs.progress import Progress, duration
+from ray_jobs.runtime import log_to_stdout, ray_session, run_actors, run_stages
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary.json"
+
+
+def run(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]:
+    """Evaluate, or continue.
+
+    Args:
+        config: local paths are taken relative to the working directory.
+        address: of a Ray cluster; None: the cluster this process was submitted to, or a local Ray.
+
+    Returns:
+        the content of summary.json.
+
+    Raises:
+        ValueError: bad input, all problems at once, before anything is drawn.
+    """
+    refuse_lost_output("output", config.output, address)
+    if problems := problems_of(config):
+        raise ValueError("\n".join(problems))
+    out = Storage(config.output)
+    with build_lock(out):
+        return _Evaluation(config, out, address).run()
+
+
+class _Evaluation:
+    """One run."""
+
+    def __init__(self, config: EvaluateConfig, out: Storage, address: str | None):
+        self.given, self.out, self.address = config, out, address
+        # workers run in other folders: from here on local paths are absolute
+        self.config = with_encoders_found(with_absolute_paths(config))
+        self.progress = Progress(out)
+        self.seconds: dict[str, float] = {}
+        self.drawn = 0
+        self.started = datetime.now(UTC)
+
+    def run(self) -> dict[str, Any]:
+        for folder in ("", "features", "references", "report", "runs"):
+            self.out.sweep(folder)
+        self.out.write_bytes("config.yaml", resolved_yaml(self.given).encode())
+        try:
+            with ray_session(self.address):
+                summary = self._phases()
+        except BaseException as error:
+            self.progress.fail(str(error) or type(error).__name__)
+            raise
+        said = f"{summary['images']:,} pictures of {len(summary['methods'])} methods, {self.drawn:,} drawn now"
+        self.progress.finish(said)
+        log.info("done in %s: %s", duration(sum(self.seconds.values())), said)
+        log.info("report: %s", self.out.locate("report/index.html"))
+        return summary
+
+    def _phases(self) -> dict[str, Any]:
+        subjects = self._timed("faces", self._know_subjects)
+        prompts = load_prompts(self.config.prompts.sets, self.config.prompts.limit, self.config.prompts.placement)
+        job = Job(
+            config=self.config,
+            subjects={subject.name: subject for subject in subjects},
+            prompts={prompt.id: prompt for prompt in prompts},
+            parts=tuple(plan_parts(self.config, subjects, prompts)),
+            digests=make_digests(self.config, subjects),
+        )
+        self._timed("references", lambda: self._references(job))
+        self._timed("pictures", lambda: self._pictures(job))
+        self.progress.start("scores", 1, "tables")
+        summary = self._timed("scores", lambda: evaluate_scores.write_scores(job))
+        self._write_run(job)
+        self.progress.start("report", 1, "pages")
+        about = {
+            "config_hash": config_hash(self.given),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": self.started.isoformat(timespec="seconds"),
+        }
+        return self._timed("report", lambda: evaluate_scores.write_report(job, summary, about))
+
+    def _timed(self, phase: str, action: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return action()
+        finally:
+            self.seconds[phase] = round(time.monotonic() - began, 3)
+
+    def _know_subjects(self) -> list[Subject]:
+        """Refuses subjects without a face before anything is drawn, and asks the face pack what nobody has said."""
+        found = find_subjects(self.config.subjects)
+        self.progress.start("faces", len(found), "subjects")
+        return evaluate_scores.know_subjects(self.config, found)
+
+    def _references(self, job: Job) -> None:
+        todo = [
+            {"subject": name}
+            for name, subject in job.subjects.items()
+            if not self.out.exists(job.reference_file(subject))
+        ]
+        self.progress.start("references", len(todo), "subjects")
+        if todo:
+            run_actors(
+                ReferenceReader,
+                todo,
+                self._machines(measuring=True),
+                lambda result: self.progress.advance(1),
+                job=job,
+            )
+            self._require("references")
+
+    def _pictures(self, job: Job) -> None:
+        there = set(self.out.list("features"))
+        todo = [number for number, part in enumerate(job.parts) if job.part_file(part) not in there]
+        images = sum(len(job.parts[number].pictures) for number in todo)
+        every = sum(len(part.pictures) for part in job.parts)
+        message = f"{every:,} pictures in {len(job.parts):,} parts, {images:,} in {len(todo):,} parts to do"
+        self.progress.start("pictures", images, message=message)
+        if todo:
+            run_stages(
+                [
+                    (Drawer, {"job": job}, self._machines(measuring=False)),
+                    (Measurer, {"job": job}, self._machines(measuring=True)),
+                ],
+                [{"part": number} for number in todo],
+                self._count,
+            )
+            self._require("pictures")
+
+    def _count(self, result: dict[str, Any]) -> None:
+        self.drawn += result["drawn"]
+        self.progress.advance(result["images"])
+
+    def _machines(self, *, measuring: bool) -> Any:
+        cluster = self.config.cluster
+        if not measuring:
+            return cluster
+        return cluster.model_copy(
+            update={"workers": cluster.measure_workers, "gpus_per_worker": cluster.gpus_per_measure_worker}
+        )
+
+    def _require(self, phase: str) -> None:
+        if self.progress.done < self.progress.total:
+            raise RuntimeError(
+                f"{phase}: only {self.progress.done:,} of {self.progress.total:,} {self.progress.unit} were done, "
+                "see the errors above. What is finished is kept: mend the cause and run the same command again"
+            )
+
+    def _write_run(self, job: Job) -> None:
+        stamp = self.started.strftime("%Y%m%dT%H%M%S.%fZ")
+        self.out.write_json(
+            f"runs/{stamp}.json",
+            {
+                "started": self.started.isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": self.seconds,
+                "pictures": sum(len(part.pictures) for part in job.parts),
+                "drawn": self.drawn,
+                "models": job.digests.models,
+                "versions": evaluate_scores.versions(),
+            },
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 failed, 2 bad configuration or input."""
+    parser = argparse.ArgumentParser(prog="python -m ray_jobs.evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("--config", required=True, help="YAML file, see configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. generation.steps=20; repeatable"
+    )
+    parser.add_argument(
+        "--address", help="Ray cluster to join; default: the one this was submitted to, or a local one"
+    )
+    options = parser.parse_args(arguments)
+    log_to_stdout()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run(load(EvaluateConfig, options.config, options.set), address=options.address)
+    except LockedError as error:  # nothing is wrong with the input: a later try may succeed
+        log.error("%s", error)
+        return 1
+    except (ConfigError, ValueError, FileNotFoundError) as error:
+        log.error("%s", error)
+        return 2
+    except Exception:
+        log.exception("the evaluation failed; what is finished is kept, run the same command again to go on")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The configuration of `evaluate`: the protocol of adaface.evaluation, and the machines."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from adaface.evaluation.config import EvaluationConfig
+from adaface.evaluation.methods.encoder import newest_encoder
+from data_pipeline.storage import is_uri
+from ray_jobs.config import ClusterConfig, JobConfig
+
+
+class EvaluateClusterConfig(ClusterConfig):
+    """`workers` draw; others measure what was drawn, at the same time."""
+
+    measure_workers: int = Field(default=1, ge=1, description="actors that measure pictures")
+    gpus_per_measure_worker: float = Field(default=0, ge=0)
+
+
+class EvaluateConfig(EvaluationConfig, JobConfig):
+    """Of `evaluate`."""
+
+    template: ClassVar[str] = "configs/evaluate.yaml"
+    example: ClassVar[str] = "generation.steps=20"
+
+    history: str | None = Field(
+        default=None, description="folder or URI of the Parquet history of runs; null: `history` beside the output"
+    )
+    cluster: EvaluateClusterConfig = EvaluateClusterConfig()
+
+    def what_it_makes(self) -> dict[str, Any]:
+        return {key: value for key, value in super().what_it_makes().items() if key not in ("cluster", "history")}
+
+
+def history_of(config: EvaluateConfig) -> str:
+    """Where the history lies: all runs whose outputs are in one folder share it by default."""
+    if config.history:
+        return config.history
+    parent, _, _ = config.output.rstrip("/").rpartition("/")
+    return f"{parent}/history" if parent else "history"
+
+
+def with_absolute_paths(config: EvaluateConfig) -> EvaluateConfig:
+    """The same configuration for code that runs in another folder.
+
+    Names of models that may be on the hub stay as they are unless there is such a path here.
+    """
+    values = config.model_dump(mode="python")
+    values["output"], values["history"] = _absolute(config.output), _absolute(history_of(config))
+    values["subjects"]["folder"] = _absolute(config.subjects.folder)
+    values["measures"]["faces"]["pack"] = _absolute(config.measures.faces.pack)
+    for judge in values["measures"]["judges"]:
+        judge["file"] = _absolute(judge["file"])
+    places = [(values["generation"], "base"), (values["measures"], "clip")]
+    places += [(encoder, "model") for encoder in values["measures"]["image_encoders"].values()]
+    places += [(m, key) for m in values["methods"] for key in ("unet", "text_encoder", "tokenizer", "path")]
+    for section, key in places:
+        if section.get(key) and os.path.exists(os.path.expanduser(section[key])):
+            section[key] = _absolute(section[key])
+    values["prompts"]["sets"] = [
+        _absolute(name) if os.path.exists(os.path.expanduser(name)) else name for name in config.prompts.sets
+    ]
+    return EvaluateConfig.model_validate(values)
+
+
+def with_encoders_found(config: EvaluateConfig) -> EvaluateConfig:
+    """The same configuration with the newest encoder of every folder of checkpoints named.
+
+    So all workers draw with the same one, whatever a training writes meanwhile. Raises FileNotFoundError where there
+    is none.
+    """
+    methods = []
+    for method in config.methods:
+        if method.kind == "encoder":
+            method = method.model_copy(update={"path": str(newest_encoder(method.path))})
+        methods.append(method)
+    return config.model_copy(update={"methods": methods})
+
+
+def _absolute(path: str) -> str:
+    return path if is_uri(path) else os.path.abspath(os.path.expanduser(path))

@@ -1,0 +1,133 @@
+"""What a picture and its measures depend on, as hashes: what is there under the same hash need not be made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adaface.evaluation.methods.encoder import encoder_files, newest_encoder
+from adaface.evaluation.plan import Part, Picture
+from adaface.evaluation.prompts import Prompt
+from adaface.evaluation.subjects import Subject
+from adaface.model_path import model_path
+from adaface.perception.pack import resolve_pack, sha256
+from ray_jobs.evaluate_config import EvaluateConfig
+
+_PATHS = ("unet", "text_encoder", "tokenizer", "path")
+_MODEL_FILES = (".safetensors", ".bin", ".onnx", ".pt", ".pth", ".ckpt", ".json", ".txt")
+# Raise them when drawing or measuring changes its meaning: what older versions made is then made again.
+_DRAW_VERSION = 1
+_MEASURE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Hashes as hexadecimal text.
+
+    Attributes:
+        models: {role: hash} of every model on disk, for the report; names of the hub stand for themselves.
+        methods: what the pictures of each method depend on besides subject, prompt and seed.
+        method_files: of each method's settings and files alone: the same encoder has the same one in every protocol.
+        subjects: what methods are shown of each subject.
+        references: what the features of each subject's photos depend on.
+        measures: the models that measure, and how they are used.
+    """
+
+    models: dict[str, str]
+    methods: dict[str, str]
+    method_files: dict[str, str]
+    subjects: dict[str, str]
+    references: dict[str, str]
+    measures: str
+
+    def of_picture(self, picture: Picture, prompt: Prompt, class_word: str) -> str:
+        about = (self.methods[picture.method], self.subjects[picture.subject], prompt.text, class_word, picture.seed)
+        return digest([*about])
+
+    def of_part(self, part: Part, prompts: dict[str, Prompt], class_words: dict[str, str]) -> str:
+        """Of the features of a part."""
+        word = class_words[part.subject]
+        pictures = [self.of_picture(picture, prompts[picture.prompt_id], word) for picture in part.pictures]
+        return digest([self.measures, *pictures])
+
+
+def make_digests(config: EvaluateConfig, subjects: Sequence[Subject]) -> Digests:
+    """Reads every model file and photo once; loads none of them."""
+    settings = config.what_it_makes()
+    generation = {
+        key: value for key, value in settings["generation"].items() if key not in ("images_per_prompt", "base")
+    }
+    measures = {key: value for key, value in settings["measures"].items() if key not in ("metrics", "bootstrap")}
+    models = dict(_models(config))
+    methods, files = {}, {}
+    for method, described in zip(config.methods, settings["methods"], strict=True):
+        own = {role: value for role, value in models.items() if role.startswith(f"{method.name}: ")}
+        # where the files lie does not matter, what is in them does
+        said = {key: value for key, value in described.items() if key not in _PATHS and key != "name"}
+        files[method.name] = digest([said, list(own.values())])
+        methods[method.name] = digest([_DRAW_VERSION, files[method.name], generation, models["base"]])
+    packs = {role: value for role, value in models.items() if role.startswith("faces: ")}
+    measured = {role: value for role, value in models.items() if role.startswith(("faces: ", "measures: "))}
+    known, references = {}, {}
+    measure = digest([_MEASURE_VERSION, measures, measured])
+    for subject in subjects:
+        photos = [sha256(photo) for photo in subject.photos]
+        mean = sha256(subject.mean_embedding) if subject.mean_embedding else None
+        known[subject.name] = digest(
+            [[photos[index] for index in subject.given], mean, packs, settings["measures"]["faces"]]
+        )
+        references[subject.name] = digest(
+            [measure, settings["subjects"]["reference_side"], photos, [*subject.given], mean]
+        )
+    return Digests(models, methods, files, known, references, measure)
+
+
+def _models(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
+    yield "base", path_hash(config.generation.base)
+    for method in config.methods:
+        if method.kind == "teacher":
+            for role in ("unet", "text_encoder", "tokenizer"):
+                if name := getattr(method, role):
+                    yield f"{method.name}: {role}", path_hash(name)
+        elif method.kind == "encoder":
+            yield f"{method.name}: encoder", digest(sorted(encoder_files(newest_encoder(method.path)).items()))
+    measures = config.measures
+    pack = resolve_pack(measures.faces.pack, measures.faces.recognition_file)
+    for role in ("detection", "recognition"):
+        yield f"faces: {role}", sha256(pack.files[role])
+    for judge in measures.judges:
+        yield f"measures: {judge.name}", path_hash(judge.file)
+    if measures.clip:
+        yield "measures: clip", path_hash(measures.clip)
+    for name, encoder in measures.image_encoders.items():
+        if hasattr(encoder, "model"):
+            yield f"measures: {name}", path_hash(encoder.model)
+
+
+def path_hash(name: str) -> str:
+    """Of a model file, or of the model files of a folder; a name of the hub, of which nothing is here yet, is itself."""
+    path = model_path(name)
+    if path.is_file():
+        return sha256(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in _MODEL_FILES and file.is_file())
+        return digest([[str(file.relative_to(path)), sha256(file)] for file in files])
+    return name
+
+
+def digest(about: list[Any]) -> str:
+    """sha256 of anything that JSON has a form for."""
+    canonical = json.dumps(about, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def part_file(part: Part, digest: str) -> str:
+    """Where the features of a part lie; the name says what they depend on, so that a listing tells what is done."""
+    return f"features/{part.name}-{digest[:12]}.parquet"
+
+
+def reference_file(subject: Subject, digest: str) -> str:
+    return f"references/{subject.name}-{digest[:12]}.parquet"

@@ -1,0 +1,186 @@
+"""The actors of an evaluation: one reads references, one draws parts, one measures what was drawn.
+
+Between them lie files only: whatever ends in between, the next run takes up what is there.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, PngImagePlugin
+
+from adaface.evaluation.features import FeatureReader, Gallery
+from adaface.evaluation.methods.base import Request
+from adaface.evaluation.methods.open import open_method
+from adaface.evaluation.plan import Part, Picture
+from adaface.evaluation.prompts import Prompt
+from adaface.evaluation.subjects import Subject, read_mean_embedding, read_references
+from data_pipeline.storage import Storage
+from ray_jobs.evaluate_config import EvaluateConfig
+from ray_jobs.evaluate_digests import Digests, part_file, reference_file
+from ray_jobs.runtime import quiet_model_loading
+
+_DIGEST = "adaface-digest"  # text chunk of the PNG files
+_PNG_BYTES = 1 << 28  # more is no picture of ours
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all actors know; small enough to be sent to each."""
+
+    config: EvaluateConfig
+    subjects: dict[str, Subject]
+    prompts: dict[str, Prompt]
+    parts: tuple[Part, ...]
+    digests: Digests
+
+    @property
+    def class_words(self) -> dict[str, str]:
+        return {name: subject.class_word for name, subject in self.subjects.items()}
+
+    def part_file(self, part: Part) -> str:
+        return part_file(part, self.digests.of_part(part, self.prompts, self.class_words))
+
+    def reference_file(self, subject: Subject) -> str:
+        return reference_file(subject, self.digests.references[subject.name])
+
+    def picture_digest(self, picture: Picture) -> str:
+        return self.digests.of_picture(
+            picture, self.prompts[picture.prompt_id], self.subjects[picture.subject].class_word
+        )
+
+
+class ReferenceReader:
+    """A subject's photos become features, and ID embeddings of those that the methods are shown."""
+
+    def __init__(self, job: Job):
+        quiet_model_loading()
+        self.job, self.out = job, Storage(job.config.output)
+        self.reader = FeatureReader(job.config.measures)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        subject = self.job.subjects[row["subject"]]
+        side = self.job.config.subjects.reference_side
+        gallery = self.reader.read(read_references(subject, side))
+        rows: list[dict[str, Any]] = gallery.to_rows()
+        given = [read_references(subject)[index] for index in subject.given]
+        # at full size, as a user's method would get them, whatever size they are compared at
+        ids = self.reader.read(given).embeddings[self.job.config.measures.first]
+        if subject.mean_embedding is not None:
+            ids = np.repeat(read_mean_embedding(subject.mean_embedding)[None], len(given), axis=0)
+        for row in rows:
+            row["id"] = None
+        for index, identity in zip(subject.given, ids, strict=True):
+            rows[index]["id"] = identity if identity.any() else None
+        self.out.write_table(self.job.reference_file(subject), pa.Table.from_pylist(rows))
+        return {"photos": len(rows), "faces": int((gallery.faces > 0).sum()), "ids": int(ids.any(axis=1).sum())}
+
+
+class Drawer:
+    """Draws the pictures of a part that are not there yet, and keeps the models for the next one."""
+
+    def __init__(self, job: Job):
+        quiet_model_loading()
+        self.job, self.out = job, Storage(job.config.output)
+        self._methods: dict[str, Any] = {}
+        self._prepared: tuple[tuple[str, str], Any] | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        part = self.job.parts[row["part"]]
+        missing = {picture.file for picture in part.pictures if not self._is_there(picture)}
+        if missing:
+            # all of them, for the same composition of the batch as ever: it enters the last bits of what is drawn
+            for picture, pixels in zip(part.pictures, self._draw(part), strict=True):
+                if picture.file in missing:
+                    self.out.write_bytes(picture.file, self._png(picture, pixels))
+        return {"part": row["part"], "drawn": len(missing)}
+
+    def _draw(self, part: Part) -> list[np.ndarray]:
+        method = self._method(part.method)
+        subject = self.job.subjects[part.subject]
+        if self._prepared is None or self._prepared[0] != (part.method, part.subject):
+            photos = read_references(subject)
+            table = self.out.read_table(self.job.reference_file(subject), columns=["id"])
+            ids = np.array([row for row in table["id"].to_pylist() if row is not None], np.float32)
+            given = [photos[index] for index in subject.given]
+            self._prepared = (part.method, part.subject), method.prepare(subject, given, ids)
+        requests = [
+            Request(self.job.prompts[picture.prompt_id], subject.class_word, picture.seed) for picture in part.pictures
+        ]
+        return list(method.draw(self._prepared[1], requests))
+
+    def _method(self, name: str) -> Any:
+        if name not in self._methods:
+            config = self.job.config
+            settings = next(method for method in config.methods if method.name == name)
+            self._methods[name] = open_method(settings, config.generation)
+        return self._methods[name]
+
+    def _is_there(self, picture: Picture) -> bool:
+        if not self.out.exists(picture.file):
+            return False
+        try:
+            with Image.open(io.BytesIO(self.out.read_bytes(picture.file)), formats=["PNG"]) as image:
+                return image.info.get(_DIGEST) == self.job.picture_digest(picture)
+        except (OSError, SyntaxError, ValueError):  # not a picture of ours
+            return False
+
+    def _png(self, picture: Picture, pixels: np.ndarray) -> bytes:
+        about = PngImagePlugin.PngInfo()
+        prompt = self.job.prompts[picture.prompt_id]
+        said = {
+            "prompt": prompt.of(self.job.subjects[picture.subject].class_word),
+            "seed": str(picture.seed),
+            "method": picture.method,
+            "subject": picture.subject,
+            _DIGEST: self.job.picture_digest(picture),
+        }
+        for key, value in said.items():
+            about.add_itxt(key, value)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", pnginfo=about)
+        return file.getvalue()
+
+
+class Measurer:
+    """Looks once at each picture of a part; writes one row of features for each."""
+
+    def __init__(self, job: Job):
+        quiet_model_loading()
+        self.job, self.out = job, Storage(job.config.output)
+        self.reader = FeatureReader(job.config.measures)
+        self._texts: dict[str, np.ndarray] = {}
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        part = self.job.parts[row["part"]]
+        gallery = self.reader.read([self._pixels(picture) for picture in part.pictures])
+        rows: list[dict[str, Any]] = gallery.to_rows()
+        word = self.job.class_words[part.subject]
+        for picture, features in zip(part.pictures, rows, strict=True):
+            features["file"] = picture.file
+            if self.job.config.measures.clip:
+                features["text"] = self._text(self.job.prompts[picture.prompt_id].of(word))
+        self.out.write_table(self.job.part_file(part), pa.Table.from_pylist(rows))
+        return {"images": len(part.pictures), "drawn": row["drawn"]}
+
+    def _pixels(self, picture: Picture) -> np.ndarray:
+        data = self.out.read_bytes(picture.file)
+        if len(data) > _PNG_BYTES:
+            raise ValueError(f"{self.out.locate(picture.file)} is no picture of this run: {len(data):,} bytes")
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGB"))
+
+    def _text(self, prompt: str) -> np.ndarray:
+        if prompt not in self._texts:
+            self._texts[prompt] = self.reader.texts([prompt])[0]
+        return self._texts[prompt]
+
+
+def read_gallery(out: Storage, file: str) -> tuple[Gallery, list[dict[str, Any]]]:
+    """The features of a file and its rows."""
+    rows = out.read_table(file).to_pylist()
+    return Gallery.from_rows(rows), rows

@@ -1,0 +1,193 @@
+"""Whether an encoder lost anything since the last run of the same protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaface.evaluation.history import compare, history_rows
+from adaface.evaluation.summary import Summary, summarise
+
+HASH = "one"
+SPREAD = np.linspace(-0.1, 0.1, 9)  # of the subjects, the same in every run
+
+
+def summary_of(
+    gap: float | None, text: float = 0.3, subjects: int = 9, method: str = "mine", column: str = "gap_pack"
+) -> Summary:
+    """A run whose encoder has these means."""
+    spread = SPREAD[:subjects] if subjects > 1 else np.zeros(1)
+    names = [f"s{number}" for number in range(subjects)]
+    table = {
+        "method": [method] * subjects,
+        "subject": names,
+        "prompt_id": ["p"] * subjects,
+        "category": ["c"] * subjects,
+        "k": [0] * subjects,
+        column: np.nan + spread if gap is None else gap + spread,
+        "clip_text": text + spread / 10,
+        "clip_image": -text + spread,  # no rule looks at it
+    }
+    return summarise(table, metrics={column: "higher", "clip_text": "higher", "clip_image": "higher"})
+
+
+def rows(summary: Summary, run: int = 1, protocol: str = HASH) -> list[dict[str, Any]]:
+    return history_rows(
+        summary,
+        run=f"run-{run}",
+        finished=f"2025-01-{run:02d}T03:00:00+00:00",
+        protocol_hash=protocol,
+        method_hashes=dict.fromkeys(summary.methods, "weights"),
+    )
+
+
+def levels(summary: Summary, earlier: list[dict[str, Any]], protocol: str = HASH) -> dict[str, str]:
+    findings = compare(summary, earlier, protocol_hash=protocol, methods=summary.methods)
+    return {finding.column: finding.level for finding in findings}
+
+
+LOW = summary_of(0.5).overall["mine"]["gap_pack"]["low"]
+ROOM = 0.5 - LOW  # about 0.04
+
+
+def test_rows_say_what_was_found():
+    summary = summary_of(0.5)
+    found = rows(summary)
+    assert [row["column"] for row in found] == ["gap_pack", "clip_text", "clip_image"]
+    assert found[0] == {
+        "run": "run-1",
+        "finished": "2025-01-01T03:00:00+00:00",
+        "protocol_hash": HASH,
+        "method": "mine",
+        "method_hash": "weights",
+        "column": "gap_pack",
+        "mean": pytest.approx(0.5),
+        "low": pytest.approx(LOW),
+        "high": summary.overall["mine"]["gap_pack"]["high"],
+    }
+
+
+def test_rows_hold_the_shares_of_the_teacher():
+    names = ("sd", "mine", "teacher")
+    table = {
+        "method": list(names),
+        "subject": ["s"] * 3,
+        "prompt_id": ["p"] * 3,
+        "category": ["c"] * 3,
+        "k": [0] * 3,
+        "gap_pack": [0.0, 0.5, 1.0],
+    }
+    summary = summarise(table, metrics={"gap_pack": "higher"}, teacher="teacher", baseline="sd")
+    shares = {row["method"]: row["mean"] for row in rows(summary) if row["column"] == "identity_pack"}
+    assert shares == {"sd": 0, "mine": 0.5, "teacher": 1}
+
+
+@pytest.mark.parametrize(
+    ("gap", "level"),
+    [
+        (0.5 + ROOM, "ok"),
+        (0.5, "ok"),
+        (0.5 - 0.4 * ROOM, "ok"),
+        (0.5 - 0.6 * ROOM, "warn"),
+        (0.5 - 1.1 * ROOM, "fail"),
+        (0.1, "fail"),
+    ],
+)
+def test_a_fall_is_measured_by_the_interval_of_the_last_run(gap, level):
+    assert levels(summary_of(gap), rows(summary_of(0.5))) == {"gap_pack": level, "clip_text": "ok"}
+
+
+def test_text_alignment_counts_like_identity():
+    assert levels(summary_of(0.5, text=0.2), rows(summary_of(0.5))) == {"clip_text": "fail", "gap_pack": "ok"}
+
+
+def test_every_recogniser_counts():
+    earlier = rows(summary_of(0.5, column="gap_judge"))
+    assert levels(summary_of(0.1, column="gap_judge"), earlier)["gap_judge"] == "fail"
+
+
+def test_failures_come_first_and_say_what_fell():
+    findings = compare(summary_of(0.5, text=0.1), rows(summary_of(0.5)), protocol_hash=HASH, methods=["mine"])
+    first = findings[0]
+    assert (first.level, first.column, first.method) == ("fail", "clip_text", "mine")
+    assert first.text.startswith("0.300 in run-1, now 0.100: it fell by 0.2000, more than its interval of 0.00")
+
+
+def test_the_first_run_of_all():
+    (finding,) = compare(summary_of(0.5), [], protocol_hash=HASH, methods=["mine"])
+    assert finding.level == "ok" and "first run" in finding.text
+
+
+def test_the_first_run_of_a_method():
+    earlier = rows(summary_of(0.9, method="another"))
+    findings = compare(summary_of(0.5), earlier, protocol_hash=HASH, methods=["mine"])
+    assert {finding.level for finding in findings} == {"ok"}
+    assert {finding.text for finding in findings} == {"the first run of this method"}
+
+
+def test_another_protocol_cannot_be_compared_and_that_is_said():
+    (finding,) = compare(summary_of(0.1), rows(summary_of(0.5), run=4), protocol_hash="two", methods=["mine"])
+    assert finding.level == "warn" and "the protocol differs from that of the last run, run-4" in finding.text
+
+
+def test_runs_of_other_protocols_in_between_do_not_count():
+    earlier = rows(summary_of(0.5), run=1) + rows(summary_of(0.1), run=2, protocol="two")
+    assert levels(summary_of(0.1), earlier)["gap_pack"] == "fail"
+
+
+def test_the_last_run_counts_and_not_the_last_row():
+    earlier = rows(summary_of(0.3), run=3) + rows(summary_of(0.5), run=1)
+    assert levels(summary_of(0.28), earlier[::-1]) == levels(summary_of(0.28), earlier)
+    assert levels(summary_of(0.3 - 1.1 * ROOM), earlier)["gap_pack"] == "fail"
+
+
+def test_small_losses_add_up():
+    step = 0.4 * ROOM
+    earlier = [row for run in range(1, 4) for row in rows(summary_of(0.5 - (run - 1) * step), run=run)]
+    assert levels(summary_of(0.5 - 2 * step), earlier)["gap_pack"] == "ok"
+    findings = compare(summary_of(0.5 - 3 * step), earlier, protocol_hash=HASH, methods=["mine"])
+    assert findings[0].level == "warn" and "0.500 in run-1, the best run" in findings[0].text
+
+
+def test_a_score_that_nothing_has_any_more_is_a_failure():
+    findings = compare(summary_of(None), rows(summary_of(0.5)), protocol_hash=HASH, methods=["mine"])
+    assert findings[0].level == "fail" and "no picture has a score" in findings[0].text
+
+
+@pytest.mark.parametrize(("gap", "level"), [(0.51, "ok"), (0.5, "ok"), (0.49, "warn")])
+def test_one_subject_has_no_interval_to_judge_by(gap, level):
+    earlier = rows(summary_of(0.5, subjects=1))
+    for row in earlier:
+        row.update(low=np.nan, high=np.nan)  # as some tables hold it
+    assert levels(summary_of(gap, subjects=1), earlier)["gap_pack"] == level
+
+
+def test_equal_subjects_leave_room_for_rounding():
+    same = rows(summary_of(0.5))
+    for row in same:
+        row["low"] = row["high"] = row["mean"]
+    assert levels(summary_of(0.5 - 1e-9), same)["gap_pack"] == "ok"
+    assert levels(summary_of(0.499), same)["gap_pack"] == "fail"
+
+
+def test_without_encoders_there_is_nothing_to_judge():
+    (finding,) = compare(summary_of(0.5), [], protocol_hash=HASH, methods=[])
+    assert finding.level == "ok"
+    with pytest.raises(ValueError, match="other has no scores; methods are mine"):
+        compare(summary_of(0.5), [], protocol_hash=HASH, methods=["other"])
+
+
+def test_without_the_columns_that_matter_it_says_so():
+    table = {
+        "method": ["mine"],
+        "subject": ["s"],
+        "prompt_id": ["p"],
+        "category": ["c"],
+        "k": [0],
+        "dino": [0.5],
+    }
+    summary = summarise(table, metrics={"dino": "higher"})
+    (finding,) = compare(summary, rows(summary), protocol_hash=HASH, methods=["mine"])
+    assert finding.level == "warn" and "nothing can be compared" in finding.text

@@ -1,0 +1,128 @@
+"""`adaface prompts`: the list of prompts, without drawing anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+from setuptools import find_namespace_packages
+
+from flows.cli import main
+from tests.tiny_world import make_photos
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split("\t") for line in text.splitlines()]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    people = make_photos(tmp_path / "people", people=2, each=1)
+    (people / "person-00" / "metainfo.json").write_text(json.dumps({"person_type": "young woman"}))
+    values = {
+        "output": str(tmp_path / "out"),
+        "subjects": {"folder": str(people), "info": {"person-01": {"person_type": "old man"}}},
+        "prompts": {"sets": ["package://adaface.miniature/prompts.yaml"], "limit": 9},
+        "generation": {"base": "no/base", "images_per_prompt": 3},
+        "methods": [{"kind": "class_word"}],
+        "measures": {"faces": {"pack": "no pack"}},
+    }
+    file = tmp_path / "e.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return file
+
+
+def test_a_set_in_the_five_columns_of_the_original(tmp_path, capsys):
+    out = tmp_path / "anna.txt"
+    words = ["--set", "live", "community", "--subject", "anna", "--class-word", "young woman", "--out", str(out)]
+    assert main(["prompts", *words]) == 0
+    assert capsys.readouterr().out == f"{out}: 47 prompts\n"
+    lines = rows(out.read_text(encoding="utf-8"))
+    assert len(lines) == 47 and all(len(line) == 5 for line in lines)
+    number, folder, prompt, long, short = lines[0]
+    assert (number, folder) == ("4", "anna-in-a-bamboo-grove-after-rain")
+    assert prompt == "a z" + ", " * 14 + ", in a bamboo grove after rain"  # z and 15 commas: 16 vectors
+    assert long == "a young woman in a bamboo grove after rain"
+    assert short == "a woman in a bamboo grove after rain"
+    assert len({line[1] for line in lines}) == 47
+
+
+def test_the_subjects_of_a_configuration(config, capsys):
+    assert main(["prompts", "--config", str(config), "--token", "w", "--tokens", "1"]) == 0
+    lines = rows(capsys.readouterr().out)
+    assert len(lines) == 18 and {line[0] for line in lines} == {"3"}
+    assert lines[0][1:] == [
+        "person-00-photo-of-on-the-beach",
+        "a photo of a w on the beach",
+        "a photo of a young woman on the beach",
+        "a photo of a woman on the beach",
+    ]
+    assert lines[9][3:] == ["a photo of an old man on the beach", "a photo of a man on the beach"]
+
+
+def test_one_subject_with_another_class_word(config, capsys):
+    words = ["--config", str(config), "--subject", "person-01", "--class-word", "elderly wizard"]
+    assert main(["prompts", *words]) == 0
+    lines = rows(capsys.readouterr().out)
+    assert len(lines) == 9 and lines[0][3] == "a photo of an elderly wizard on the beach"
+
+
+def test_nothing_of_the_configuration_is_drawn_or_made(config):
+    assert main(["prompts", "--config", str(config)]) == 0
+    assert not (config.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "lvie"], "prompts lvie: there is no such file; the sets that come with the package are"),
+        (["--set", "live", "--tokens", "0"], "--tokens must be at least 1, not 0"),
+        (["--set", "live", "--out", "no/such/folder/x.txt"], "No such file or directory"),
+        (["--config", "CONFIG", "--subject", "person-1"], "did you mean 'person-01'?"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
+    ],
+    ids=["set", "tokens", "out", "subject", "config"],
+)
+def test_bad_usage(words, message, config, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["prompts", *(str(config) if word == "CONFIG" else word for word in words)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--config", "x", "--set", "live"]], ids=["neither", "both"])
+def test_either_a_configuration_or_sets(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["prompts", *words])
+    assert stop.value.code == 2
+    assert "--config" in capsys.readouterr().err
+
+
+def test_a_list_of_a_set_needs_no_torch():
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        "assert main(['prompts', '--set', 'grid']) == 0\n"
+        "heavy = {'torch', 'transformers', 'ray', 'prefect', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 40
+
+
+def test_the_files_of_prompts_are_installed():
+    """Their folders are found as packages, and the patterns of package data take them."""
+    tool = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packages = find_namespace_packages(str(PROJECT), include=tool["packages"]["find"]["include"])
+    files = [*(PROJECT / "adaface/evaluation/prompt_sets").iterdir(), PROJECT / "adaface/miniature/prompts.yaml"]
+    assert len(files) == 4
+    for file in files:
+        assert ".".join(file.parent.relative_to(PROJECT).parts) in packages
+        assert any(fnmatch(file.name, pattern) for pattern in tool["package-data"]["*"]), file

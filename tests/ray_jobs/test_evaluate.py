@@ -1,0 +1,254 @@
+"""The evaluation job on rendered people and the shipped miniature: once undisturbed, then continued, killed, changed."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from adaface import AdaFaceEncoder
+from adaface.encoder.config import EncoderConfig, text_values
+from adaface.miniature.render import render
+from adaface.miniature.shipped import WEIGHTS
+from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.scene import Nuisance, Scene
+from ray_jobs.config_file import load
+from ray_jobs.evaluate import main, run
+from ray_jobs.evaluate_config import EvaluateConfig
+from tests.ray_jobs.conftest import tree
+from tests.ray_jobs.job_process import Job, wait_for
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three rendered people with three photos each."""
+    folder = tmp_path_factory.mktemp("people")
+    rng = np.random.default_rng(20261123)
+    for name in ("Ana", "Li Wei", "Ñandú"):
+        person = Identity.sample(rng)
+        (folder / name).mkdir()
+        for number in range(3):
+            picture = render(person, Scene(), Nuisance.sample(rng), 128).image
+            Image.fromarray(picture).save(folder / name / f"{number}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder before its training: the floor of every measure of identity."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("encoder") / "step-000000"
+    text = CLIPTextModel.from_pretrained(WEIGHTS / "sd" / "text_encoder", dtype=torch.float32)
+    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "sd" / "tokenizer")
+    config = EncoderConfig.for_tokenizer(
+        tokenizer,
+        text=text_values(text.config),
+        id_dim=64,
+        teacher="teacher",
+        face_pack="package://adaface.miniature/weights/pack",
+    )
+    AdaFaceEncoder.from_text_model(config, text, text).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def config(people: Path, untrained: Path, tmp_path: Path, project: Path) -> Callable[..., EvaluateConfig]:
+    """configs/evaluate-miniature.yaml, made small: 3 people, 3 prompts, 2 pictures, 4 steps."""
+    return lambda *overrides: small(people, untrained, tmp_path / "runs" / "out", project, *overrides)
+
+
+def small(people: Path, encoder: Path, out: Path, project: Path, *overrides: str) -> EvaluateConfig:
+    settings = [
+        f"subjects.folder='{people}'",
+        "subjects.given=1",
+        f"output='{out}'",
+        "prompts.limit=3",
+        "generation.images_per_prompt=2",
+        "generation.batch=4",
+        "generation.steps=4",
+        f"methods=[{{name: class-word, kind: class_word}}, {{name: ours, kind: encoder, path: '{encoder}'}}]",
+        "measures.bootstrap=100",
+        *overrides,
+    ]
+    return load(EvaluateConfig, project / "configs" / "evaluate-miniature.yaml", settings)
+
+
+@pytest.fixture(scope="session")
+def evaluated(
+    local_ray: None, people: Path, untrained: Path, tmp_path_factory: pytest.TempPathFactory, project: Path
+) -> Path:
+    """One undisturbed run, for all tests: not to be changed."""
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    run(small(people, untrained, out, project))
+    return out
+
+
+def test_every_picture_has_a_file_and_a_row_of_scores(evaluated: Path) -> None:
+    scores = pq.read_table(evaluated / "scores.parquet")
+    assert scores.num_rows == 2 * 3 * 3 * 2
+    files = scores["file"].to_pylist()
+    assert sorted(files) == sorted(
+        path.relative_to(evaluated).as_posix() for path in (evaluated / "images").rglob("*.png")
+    )
+    assert {"face_pack", "face_judge", "gap_pack", "gap_judge", "clip_text", "clip_image", "factors", "undisturbed",
+            "copy_pack", "diversity", "composition", "detected"} <= set(scores.column_names)  # fmt: skip
+    with Image.open(evaluated / files[0]) as picture:
+        assert picture.size == (64, 64)
+        assert picture.info["seed"] == str(scores["seed"][0].as_py())
+        assert picture.info["prompt"] == scores["prompt"][0].as_py()
+
+
+def test_both_methods_have_the_same_seeds(evaluated: Path) -> None:
+    rows = pq.read_table(evaluated / "scores.parquet").to_pylist()
+    seeds: dict[str, dict[tuple[str, str, int], int]] = {"class-word": {}, "ours": {}}
+    for row in rows:
+        seeds[row["method"]][row["subject"], row["prompt_id"], row["k"]] = row["seed"]
+    assert seeds["class-word"] == seeds["ours"]
+    assert len(set(seeds["ours"].values())) == 18
+
+
+def test_the_page_and_the_history_are_there(evaluated: Path) -> None:
+    page = (evaluated / "report" / "index.html").read_text()
+    assert "Evaluation in the miniature" in page and "Ñandú" in page
+    assert (evaluated / "report" / "report.md").read_text().strip()
+    assert "ours" in (evaluated / "report" / "model-card-ours.md").read_text()
+    (history,) = (evaluated.parent / "history").glob("*.parquet")
+    assert {row["method"] for row in pq.read_table(history).to_pylist()} == {"class-word", "ours"}
+
+
+def test_a_second_run_draws_nothing_and_says_the_same(
+    evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    out = copied(evaluated, tmp_path)
+    before = tree(out / "images")
+    run(config())
+    assert tree(out / "images") == before
+    assert (out / "scores.parquet").read_bytes() == (evaluated / "scores.parquet").read_bytes()
+
+
+def test_only_what_a_change_concerns_is_drawn_again(
+    evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    out = copied(evaluated, tmp_path)
+    before = tree(out / "images")
+    (out / "images" / "ours" / "Ana").rename(tmp_path / "taken")
+    run(config("methods.1.id_scale=1.5", "subjects.names=[Li Wei, Ñandú]"))
+    after = tree(out / "images")
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {name for name in after if name.startswith("ours/")}
+    assert pq.read_table(out / "scores.parquet").num_rows == 2 * 2 * 3 * 2
+
+
+def copied(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy that keeps the times of its files, where `config()` writes."""
+    import shutil
+
+    return Path(shutil.copytree(evaluated, tmp_path / "runs" / "out"))
+
+
+# A run that is killed
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[EvaluateConfig], Job]]:
+    jobs: list[Job] = []
+
+    def start(config: EvaluateConfig) -> Job:
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+        jobs.append(Job("ray_jobs.evaluate", file, tmp_path / f"job-{len(jobs)}.log"))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        if job.process.poll() is None:
+            job.kill()
+
+
+@pytest.mark.parametrize("seed", [None, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
+def test_killed_and_continued(
+    start: Callable[[EvaluateConfig], Job],
+    config: Callable[..., EvaluateConfig],
+    evaluated: Path,
+    tmp_path: Path,
+    seed: int | None,
+) -> None:
+    """Without a seed the moment is new in every run of the tests; a failure names the seed that repeats it."""
+    seed = seed or int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(100, 10**6)
+    out = tmp_path / "runs" / "out"
+    job = start(config("generation.steps=12"))
+    assert wait_for(job, out, "pictures"), job.log.read_text()
+    first = out / "images"
+    while not any(first.rglob("*.png")) and job.process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 2))
+    job.kill()
+    drawn = tree(out / "images")
+    assert start(config("generation.steps=12")).wait() == 0
+    after = tree(out / "images")
+    whole = {name: state for name, state in drawn.items() if not name.rsplit("/", 1)[-1].startswith(".tmp-")}
+    assert {name: after[name] for name in whole} == whole, f"drawn twice (KILL_SEED={seed})"
+
+    undisturbed = tmp_path / "again" / "out"
+    assert start(config("generation.steps=12", f"output='{undisturbed}'")).wait() == 0
+    assert (out / "scores.parquet").read_bytes() == (undisturbed / "scores.parquet").read_bytes(), f"KILL_SEED={seed}"
+
+
+# Bad input
+
+
+def test_all_that_is_wrong_is_said_before_anything_is_drawn(
+    config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "folk" / "nobody").mkdir(parents=True)
+    wrong = config(
+        f"subjects.folder='{tmp_path / 'folk'}'",
+        f"prompts.sets=['{tmp_path / 'none.txt'}']",
+        "measures.metrics=[face]",
+    )
+    with pytest.raises(ValueError) as error:
+        run(wrong)
+    said = str(error.value)
+    assert "nobody" in said and "none.txt" in said and "face" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_references_without_a_face_are_refused(
+    local_ray: None, config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    for name in ("grey", "white"):
+        (tmp_path / "folk" / name).mkdir(parents=True)
+        Image.new("RGB", (128, 128), name).save(tmp_path / "folk" / name / "1.png")
+    with pytest.raises(ValueError, match=r"(?s)grey.*white"):
+        run(config(f"subjects.folder='{tmp_path / 'folk'}'"))
+    assert not (tmp_path / "runs" / "out" / "images").exists()
+
+
+def test_exit_status(tmp_path: Path, project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(project / "configs/evaluate-miniature.yaml"), "--set", "generation.stepz=3"]) == 2
+    assert "did you mean `generation.steps`?" in capfd.readouterr().out
+
+
+# An object store
+
+
+def test_the_output_may_be_in_an_object_store(
+    s3: Callable[[], str], evaluated: Path, config: Callable[..., EvaluateConfig]
+) -> None:
+    from data_pipeline.storage import Storage
+
+    bucket = s3()
+    run(config(f"output='{bucket}/run'"))
+    there, here = Storage(f"{bucket}/run"), pq.read_table(evaluated / "scores.parquet")
+    assert there.read_table("scores.parquet").equals(here)
+    assert there.exists("report/index.html") and Storage(f"{bucket}/history").list()
