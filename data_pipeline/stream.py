@@ -1,8 +1,9 @@
 """The samples of a training run: an endless sequence that depends on its seed alone and can be entered anywhere.
 
-Draw n is the same sample, augmented the same way, whoever makes it. Of W processes rank r takes draws r, r + W,
-r + 2W, ...: together they see what one process would have seen, and an optimizer step of W ranks with B samples each
-has the samples of one rank with W times B. Ranks are not disjoint, as draws are independent and with replacement.
+Draw n is the same sample, augmented the same way, whoever makes it. W processes take turns: of each W times `block` draws
+rank r has those from r times `block` on. Together they see what one process would have seen, and with the batch for a
+block a step of W ranks with B samples each has the very batch of one rank with W times B, in order. Ranks are not
+disjoint, as draws are independent and with replacement.
 """
 
 from __future__ import annotations
@@ -90,30 +91,33 @@ class TrainingStream:
         training_set: all samples.
         sampler: what decides which sample is drawn.
         id_dim: length of the ID embeddings.
-        position: draws that all ranks together have handed out, if this rank is like the others.
         skipped: of this rank: kind of damage -> draws it has cost.
     """
 
-    def __init__(self, config: StreamConfig, *, seed: int, rank: int = 0, world_size: int = 1):
+    def __init__(self, config: StreamConfig, *, seed: int, rank: int = 0, world_size: int = 1, block: int = 1):
         """
         Args:
             seed: 0 .. 2^64 - 1.
+            block: draws in a row that belong to one rank, see the module.
 
         Raises:
             ValueError: as `open_training_set`, `Sampler` and `Latents`; a rank outside of 0 .. world_size - 1.
         """
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size}")
+        if block < 1:
+            raise ValueError(f"a block is 1 draw or more, not {block}")
         if not 0 <= seed < 2**64:
             raise ValueError(f"the seed must be from 0 to 2^64 - 1, not {seed}")
-        self.config, self.seed, self.rank, self.world_size = config, seed, rank, world_size
+        self.config, self.seed, self.rank, self.world_size, self.block = config, seed, rank, world_size, block
         self.training_set = open_training_set(config.datasets, cache=config.cache, on_bad=config.on_bad)
         self.id_dim = self.training_set.id_dim
         self.sampler = Sampler(
             self.training_set.identities.to_pylist(), self.training_set.sources.to_pylist(), config.sampling, seed
         )
         self._latents = Latents(self.training_set, config.latents, config.augment.size) if config.latents else None
-        self.position = 0
+        self._base = 0  # first draw of this stream's turns
+        self._taken = 0  # samples of this rank since then
         self.skipped: Counter[str] = Counter()
         self._known: set[tuple[str, str]] = set()  # (shard, kind) of damage that was logged
         self._prefetch: Prefetch[tuple[Sample, list[BadSample]]] | None = None
@@ -129,17 +133,22 @@ class TrainingStream:
             OSError: the storage does not answer; asking again is possible.
         """
         if self._prefetch is None:
-            first, ahead = self.position + self.rank, self.config.ahead
-            self._prefetch = Prefetch(self._draw, first, self.world_size, threads=self.config.threads, ahead=ahead)
+            threads, ahead = self.config.threads, self.config.ahead
+            self._prefetch = Prefetch(self._turn, self._taken, 1, threads=threads, ahead=ahead)
         try:
             sample, bad = self._prefetch.take()
         except (OSError, ValueError):
             self.close()
             raise
-        self.position += self.world_size
+        self._taken += 1
         for problem in bad:
             self._count(problem)
         return sample
+
+    @property
+    def position(self) -> int:
+        """Draws that all ranks together have handed out, if all have taken as many as this one."""
+        return self._base + self._taken * self.world_size
 
     def batches(self, size: int, *, pin_memory: bool = False) -> Iterator[dict[str, Any]]:
         """`collate` of `size` samples, again and again."""
@@ -156,7 +165,10 @@ class TrainingStream:
 
         What was only prepared ahead counts as not taken.
         """
-        return {"format": FORMAT, "position": self.position, "of": self._of(), "skipped": dict(self.skipped)}
+        state = {"format": FORMAT, "position": self.position, "of": self._of(), "skipped": dict(self.skipped)}
+        if within := self._taken % self.block:
+            state["within"] = {"samples": within, "block": self.block, "world_size": self.world_size}
+        return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on where a stream was when it gave `state`: the next samples are those that it gave next.
@@ -181,8 +193,15 @@ class TrainingStream:
         position, skipped = state.get("position"), state.get("skipped")
         if not isinstance(position, int) or position < 0 or not isinstance(skipped, dict):
             raise ValueError(f"the state of the stream is damaged: position {position!r}, skipped {skipped!r}")
+        within = state.get("within", {"samples": 0, "block": self.block, "world_size": self.world_size})
+        if (within["block"], within["world_size"]) != (self.block, self.world_size):
+            raise ValueError(
+                f"the state was taken within a block of {within['block']} draws of each of {within['world_size']} ranks; "
+                f"it cannot go on with {self.block} and {self.world_size}"
+            )
         self.close()
-        self.position, self.skipped = position, Counter(skipped)
+        self._taken = int(within["samples"])
+        self._base, self.skipped = position - self._taken * self.world_size, Counter(skipped)
 
     def close(self) -> None:
         """End the threads; taking another sample starts them again."""
@@ -213,6 +232,11 @@ class TrainingStream:
             "latents": config.latents,
             "images": config.images,
         }
+
+    def _turn(self, turn: int) -> tuple[Sample, list[BadSample]]:
+        """The sample of this rank's turn, counted from `_base`."""
+        rounds, within = divmod(turn, self.block)
+        return self._draw(self._base + (rounds * self.world_size + self.rank) * self.block + within)
 
     def _count(self, problem: BadSample) -> None:
         self.skipped[problem.kind] += 1

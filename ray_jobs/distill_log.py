@@ -40,9 +40,8 @@ class RunLog:
         self._progress = Progress(out) if rank == 0 else None
         if self._progress is not None:
             steps = trainer.task.stage.plan.steps
-            self._progress.start(f"stage {config.stage}", steps, "steps", f"{steps:,} steps, {trainer.number:,} done")
-            self._progress.done = trainer.number
-            self._progress.offset = trainer.number
+            message = f"{steps:,} steps, {trainer.number:,} done"
+            self._progress.start(f"stage{config.stage}", steps, "steps", message, done=trainer.number)
 
     def __enter__(self) -> Self:
         return self

@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from adaface.distill.checkpoint import load_checkpoint, save_checkpoint
 from adaface.distill.clip_score import ClipScore
+from adaface.distill.compositions import Compositions
+from adaface.distill.draws import numpy_generator
 from adaface.distill.initial_encoder import initial_encoder
 from adaface.distill.models import load_frozen
+from adaface.distill.panel import Panel
 from adaface.distill.task import DistillTask
 from adaface.distill.trainer import StepReport, Trainer
 from data_pipeline.storage import Storage
@@ -24,6 +28,7 @@ from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_log import RunLog
 from ray_jobs.runtime import quiet_model_loading
 
+_PANEL_DRAWS = 1000  # among which the people of the panel are looked for
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +58,8 @@ def train(settings: Mapping[str, Any]) -> None:
                 stream.load_state(load_checkpoint(Path(folder), trainer, run=run))
             log.info("goes on after step %d", trainer.number)
         out = Storage(f"{config.output}/{config.name}")
-        with RunLog(config, out, trainer, rank) as written:
+        panel = choose_panel(config, stream) if rank == 0 and config.log.panel_every else None
+        with RunLog(config, out, trainer, rank, panel) as written:
             while not trainer.finished:
                 report = trainer.step()
                 written.step(report, stream.skipped)
@@ -100,6 +106,31 @@ def _wrapped(task: DistillTask, device: torch.device) -> nn.Module:
     return nn.parallel.DistributedDataParallel(task, device_ids=devices, find_unused_parameters=True)
 
 
+def choose_panel(config: DistillConfig, stream: TrainingStream) -> Panel | None:
+    """The first few people of the stream, the same ones in every process; None where no pictures are read."""
+    if not config.data.images:
+        log.info("no pictures are read, so there is no panel of people")
+        return None
+    chosen: dict[str, Any] = {}
+    for number in range(_PANEL_DRAWS):
+        sample = stream.draw(number)
+        chosen.setdefault(sample.identity or sample.key, sample)
+        if len(chosen) == config.log.panel_people:
+            break
+    grammar = Compositions.load(config.run_config.stage.compositions)
+    people = list(chosen.values())
+    return Panel(
+        photos=tuple(sample.image for sample in people),
+        ids=torch.from_numpy(np.stack([sample.id_embedding for sample in people])),
+        person_types=tuple(sample.person_type for sample in people),
+        portrait=grammar.templates.portrait,
+        compositions=tuple(
+            f"{grammar.templates.portrait} {grammar.sample(numpy_generator('panel', number), sample.person_type)}"
+            for number, sample in enumerate(people)
+        ),
+    )
+
+
 def batches_of(stream: TrainingStream, size: int, *, pin_memory: bool) -> Iterator[dict[str, Any]]:
     while True:
         yield collate([next(stream) for _ in range(size)], pin_memory=pin_memory)
@@ -125,6 +156,7 @@ def _tell(
             ray.train.report(metrics)
         return
     if rank:
+        written.checkpoint(None)
         ray.train.report(metrics)
         return
     folder = tempfile.mkdtemp(prefix="adaface-checkpoint-")  # Ray deletes it when it is uploaded

@@ -22,10 +22,12 @@ class Progress:
         self._out = out
         self._written = self._logged = 0.0
         self.phase, self.unit, self.done, self.total = "starting", "images", 0, 0
+        self._before = 0
         self._began = time.monotonic()
 
-    def start(self, phase: str, total: int, unit: str = "images", message: str = "") -> None:
-        self.phase, self.unit, self.done, self.total = phase, unit, 0, total
+    def start(self, phase: str, total: int, unit: str = "images", message: str = "", done: int = 0) -> None:
+        """Begin a phase of which `done` units were done before, by an earlier run."""
+        self.phase, self.unit, self.done, self.total, self._before = phase, unit, done, total, done
         self._began = self._logged = time.monotonic()
         log.info("%s: %s", phase, message or f"{total:,} {unit}")
         self._write(message)
@@ -50,7 +52,8 @@ class Progress:
     def rate(self) -> float | None:
         """Units per second since the phase began; None before the first."""
         seconds = time.monotonic() - self._began
-        return self.done / seconds if self.done and seconds > 0 else None
+        made = self.done - self._before
+        return made / seconds if made and seconds > 0 else None
 
     def eta_s(self) -> float | None:
         rate = self.rate()

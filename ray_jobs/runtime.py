@@ -153,7 +153,7 @@ def run_stages(
     _quiet_data_context(stages[0][2])
     # A machine with fewer CPUs than pools: each gets a part of one, or none would ever start.
     share = min(1.0, ray.cluster_resources().get("CPU", 1) / sum(cluster.cpus_per_worker for *_, cluster in stages))
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     left = max(1.0, ray.cluster_resources().get("CPU", 1))
     later = [sum((c.workers or 1) * c.cpus_per_worker for *_, c in stages[i + 1 :]) for i in range(len(stages))]
     for (actor, constructor, cluster), after in zip(stages, later, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +26,11 @@ class Trackers:
     """All of a configuration's `log.trackers`. Raises ModuleNotFoundError for one whose package is missing."""
 
     def __init__(self, config: DistillConfig, out: Storage):
-        makers = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _MLflow}
+        makers: dict[str, Callable[[DistillConfig, Storage], Tracker]] = {
+            "tensorboard": _TensorBoard,
+            "wandb": _Wandb,
+            "mlflow": _MLflow,
+        }
         self._all: list[Tracker] = [makers[name](config, out) for name in config.log.trackers]
 
     def scalars(self, step: int, row: Mapping[str, Any]) -> None:

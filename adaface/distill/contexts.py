@@ -8,7 +8,7 @@ The contexts go through the UNet as its `encoder_hidden_states`, with more dimen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 
-@contextmanager
-def layer_contexts(unet: UNet2DConditionModel) -> Iterator[None]:
-    """Inside of the `with` the UNet takes the contexts above; afterwards it is as it was.
+def install_layer_contexts(unet: UNet2DConditionModel) -> Callable[[], None]:
+    """From here on the UNet takes the contexts above; what is returned takes it back to what it was.
 
-    With gradient checkpointing the backward pass belongs inside, too: it runs the layers again.
+    With gradient checkpointing this is the way: the backward pass runs the layers again, after any `with`.
 
     Raises:
         ValueError: in the forward pass, for contexts of another number of layers.
     """
     attentions = [unet.get_submodule(place.name).transformer_blocks[0].attn2 for place in cross_attentions(unet)]
+    if any(isinstance(attention.processor, _LayerContext) for attention in attentions):
+        return lambda: None
     before = [attention.processor for attention in attentions]
 
     def apart(_unet: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
@@ -47,14 +48,25 @@ def layer_contexts(unet: UNet2DConditionModel) -> Iterator[None]:
         return inputs, options
 
     hook = unet.register_forward_pre_hook(apart, with_kwargs=True)
-    try:
-        for number, attention in enumerate(attentions):
-            attention.set_processor(_LayerContext(number, attention.processor))
-        yield
-    finally:
+    for number, attention in enumerate(attentions):
+        attention.set_processor(_LayerContext(number, attention.processor))
+
+    def restore() -> None:
         hook.remove()
         for attention, processor in zip(attentions, before, strict=True):
             attention.set_processor(processor)
+
+    return restore
+
+
+@contextmanager
+def layer_contexts(unet: UNet2DConditionModel) -> Iterator[None]:
+    """`install_layer_contexts` inside of the `with`; where they are installed already, they stay."""
+    restore = install_layer_contexts(unet)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def _of_layers(contexts: Tensor, count: int) -> Tensor | tuple[Tensor, ...]:

@@ -134,11 +134,11 @@ def distillation_loss(
 
 def teacher_of(models: FrozenModels, encoder: AdaFaceEncoder, ids: Tensor, guidance: float) -> _Teacher:
     """What the teacher's UNet predicts for people of unit ID embeddings (B, id_dim)."""
-    with torch.no_grad(), models.autocast():
-        states = _teacher_states(encoder, ids)
+    with torch.no_grad():
+        states = teacher_states(models, encoder, ids)
         nobody = None
         if guidance != 1:
-            nobody = _teacher_states(encoder, torch.zeros_like(ids[:1])).expand_as(states)
+            nobody = teacher_states(models, encoder, torch.zeros_like(ids[:1])).expand_as(states)
     return _Teacher(models, states, nobody, guidance)
 
 
@@ -158,12 +158,14 @@ class _Teacher:
         return without + self.guidance * (with_ - without)
 
 
-def _teacher_states(encoder: AdaFaceEncoder, ids: Tensor) -> Tensor:
+@torch.no_grad()
+def teacher_states(models: FrozenModels, encoder: AdaFaceEncoder, ids: Tensor) -> Tensor:
     """(B, T, D) of "photo of a id person", padded to the window: what the teacher's UNet was trained with."""
     config = encoder.config
     window = encoder.teacher.config.max_position_embeddings
     tokens = config.padded(config.teacher_tokens, window)
-    return teacher_states_of(encoder.teacher, tokens, config.slot, ids)
+    with models.autocast():
+        return teacher_states_of(encoder.teacher, tokens, config.slot, ids).float()
 
 
 def student_vectors(

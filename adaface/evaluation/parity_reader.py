@@ -9,7 +9,6 @@ quality 75, which is not done here.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,6 +58,8 @@ class ParityReader:
         return Gallery(faces, boxes, {FACE: embeddings}, whole)
 
     def _faces(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        from adaface.perception.recogniser import align
+
         counts, rows, crops = np.zeros(len(images), np.int32), [], []
         boxes = np.full((len(images), 4), np.nan, np.float32)
         for row, image in enumerate(images):
@@ -69,7 +70,7 @@ class ParityReader:
                 continue
             face = max(result.faces, key=original_key)
             rows.append(row)
-            crops.append(_align(squeezed, face.landmarks, result.aligned.shape[0]))
+            crops.append(align(squeezed, face.landmarks, result.aligned.shape[0]))
             boxes[row] = face.bbox * np.tile(np.array(image.shape[1::-1]) / FACE_SIDE, 2)
         raw = self._analyser.embed(crops)
         embeddings = np.zeros((len(images), raw.shape[1]), np.float32)
@@ -86,14 +87,6 @@ def original_key(face: Face) -> float:
 def nearest(image: np.ndarray, side: int) -> np.ndarray:
     """RGB uint8 (H, W, 3) -> (side, side, 3), by the nearest pixel; the aspect is not kept."""
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST))
-
-
-def _align(image: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # scikit-image's, about a call inside insightface
-        from insightface.utils import face_align
-
-        return face_align.norm_crop(image, landmark=landmarks, image_size=side)
 
 
 def clip_pixels(images: Sequence[np.ndarray], side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:

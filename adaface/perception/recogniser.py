@@ -1,7 +1,8 @@
-"""A recogniser without a detector: embeds faces that were found and aligned by somebody else."""
+"""A recogniser without a detector: embeds faces that were found by somebody else, and aligned."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,3 +40,14 @@ class Recogniser:
         rows = [self._model.get_feat(crops[i : i + self._batch]) for i in range(0, len(crops), self._batch)]
         raw = np.concatenate(rows).astype(np.float32) if rows else np.empty((0, self.id_dim), np.float32)
         return raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), np.float32(1e-12))
+
+
+def align(image: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
+    """The face at landmarks (5, 2) px of an RGB uint8 (H, W, 3) picture, turned and scaled to the ArcFace template:
+    (side, side, 3).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # scikit-image's, about a call inside insightface
+        from insightface.utils import face_align
+
+        return face_align.norm_crop(image, landmark=landmarks, image_size=side)

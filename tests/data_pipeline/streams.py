@@ -15,11 +15,11 @@ SEED = 7
 
 
 def stream(
-    *datasets: Path | str, seed: int = SEED, rank: int = 0, world_size: int = 1, **config: Any
+    *datasets: Path | str, seed: int = SEED, rank: int = 0, world_size: int = 1, block: int = 1, **config: Any
 ) -> TrainingStream:
     """A stream of 32 px samples without threads; keywords are those of StreamConfig."""
     settings = {"datasets": [str(dataset) for dataset in datasets], "threads": 0, "augment": {"size": 32}, **config}
-    return TrainingStream(StreamConfig(**settings), seed=seed, rank=rank, world_size=world_size)
+    return TrainingStream(StreamConfig(**settings), seed=seed, rank=rank, world_size=world_size, block=block)
 
 
 def plain(**augment: Any) -> AugmentConfig:

@@ -307,3 +307,32 @@ def test_ranks_and_seeds_that_are_none(mixed: Path) -> None:
     for wrong in ({"rank": 2, "world_size": 2}, {"rank": -1}, {"world_size": 0}, {"seed": -1}, {"seed": 2**64}):
         with pytest.raises(ValueError, match=r"rank|seed"):
             stream(mixed, **wrong)
+
+
+def test_blocks_deal_whole_batches_to_ranks(mixed: Path) -> None:
+    """With the batch for a block, ranks in turn have the batches of one rank with as many samples as all of them."""
+    one = take(stream(mixed), 24)
+    ranks = [stream(mixed, rank=rank, world_size=2, block=4) for rank in (0, 1)]
+    first, second = (take(each, 12) for each in ranks)
+    assert [*first[:4], *second[:4], *first[4:8], *second[4:8], *first[8:], *second[8:]] == one
+
+
+def test_resuming_within_a_block(mixed: Path) -> None:
+    expected = take(stream(mixed, rank=1, world_size=2, block=4), 14)
+    for taken in range(9):
+        before = stream(mixed, rank=1, world_size=2, block=4)
+        take(before, taken)
+        state = json.loads(json.dumps(before.state()))
+        again = stream(mixed, rank=1, world_size=2, block=4)
+        again.load_state(state)
+        assert take(again, 5) == expected[taken : taken + 5]
+    other = stream(mixed, rank=0, world_size=3, block=4)
+    before = stream(mixed, rank=1, world_size=2, block=4)
+    take(before, 3)
+    with pytest.raises(ValueError, match="within a block of 4 draws of each of 2 ranks"):
+        other.load_state(before.state())
+
+
+def test_no_block_without_a_draw(mixed: Path) -> None:
+    with pytest.raises(ValueError, match="1 draw or more, not 0"):
+        stream(mixed, block=0)

@@ -102,11 +102,11 @@ def cosine_loss(
     target = sharpened(scale_gradient(reference, reference_gradient), exponent)
     lengths = (x.square().sum(-1) + _TINY_COSINE) * (target.square().sum(-1) + _TINY_COSINE)
     cosine = (x * target).sum(-1) / lengths.sqrt()
-    rows = (cosine.clamp(min=0) if repel else 1 - cosine).reshape(len(cosine), -1)
+    rows = (cosine.clamp(min=0) if repel else 1 - cosine).unsqueeze(1).flatten(1)
     if weights is None:
         loss = rows.mean(1)
     else:
-        weights = weights.expand(cosine.shape).reshape(rows.shape)
+        weights = weights.expand(cosine.shape).unsqueeze(1).flatten(1)
         loss = (rows * weights).sum(1) / (weights.sum(1) + _TINY_WEIGHT)
     return (loss - margin).clamp(min=0) if margin > 0 else loss
 

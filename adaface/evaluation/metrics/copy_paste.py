@@ -27,10 +27,11 @@ class CopyPaste:
     After WithAnyone (Xu et al. 2025, arXiv 2510.14975), whose copy-paste score sets the distances to the given and to
     another photo of the person in relation to the distance between these two.
 
-    A method that is told the person by an ID embedding alone can have little above 0. nan for pictures that do not show
+    A method that was given a photo's embedding tends towards that very embedding, so by the recogniser that it came from
+    a little above 0 is no wonder; the judge says whether the face itself was copied. nan for pictures that do not show
     the person, as their distances say nothing about copying: without a face, or with a mean cosine to the photos held
-    back of less than half of what the given photos have.
-    nan, too, where no photo with a face was given, or none held back (`subjects.given`). Models as in `FaceSimilarity`.
+    back of less than half of what the given photos have. nan, too, where no photo with a face was given, or none held
+    back (`subjects.given`). Models as in `FaceSimilarity`.
     """
 
     name = "copy_paste"

@@ -16,7 +16,8 @@ class FaceSimilarity:
         face_R       of pictures with a face, the original's number (compare_face_folders in evaluation/eval_utils.py)
         face_R_or_0  the same, and 0 for a picture without a face
     and `detected`, 1 or 0, and `face_score`, how sure the detector is of the face (0..1, nan without one): what it takes
-    for a face and is none, as on a dog, is counted, and has a low score. Photos without a face are left out; a subject of which none shows one has no similarity.
+    for a face and is none, as on a dog, is counted, and tends to have a low score. Photos without a face are left out;
+    a subject of which none shows one has no similarity.
 
     Range -1..1; 1 is the very same face, `ceiling` what photos of the person reach among themselves, and about 0 what
     a stranger does. Models: detector and recogniser of the face pack (ArcFace, Deng et al. 2019, arXiv 1801.07698), and

@@ -49,6 +49,8 @@ def grid_choice(data: ReportData) -> list[tuple[str, list[GridRow]]]:
 
     Every row holds one photo and a picture of each method; there are at most GRID_PICTURES in all.
     """
+    if not data.grid_prompts:
+        return []
     where: dict[tuple[str, str, int], dict[str, int]] = {}
     for row in range(len(data)):
         place = str(data.scores["subject"][row]), str(data.scores["prompt_id"][row]), int(data.scores["k"][row])
@@ -61,7 +63,7 @@ def grid_choice(data: ReportData) -> list[tuple[str, list[GridRow]]]:
     wide = len(data.methods) + 1
     per_subject = min(data.grid_prompts, GRID_PICTURES // wide // len(names)) if names else 0
     if names and not per_subject:
-        per_subject = min(1, data.grid_prompts)
+        per_subject = 1
         names = names[: max(1, GRID_PICTURES // wide)]
     # in the order of the run, whatever the hashes are
     order = [one.name for one in data.subjects]

@@ -51,7 +51,9 @@ def markdown(data: ReportData) -> str:
         lines += [*table, ""]
         lines += [
             f"Means over subjects with 95% intervals over subjects. Bold is the best of a row, {LEVEL} what the run "
-            "cannot tell from it.", ""]
+            "cannot tell from it.",
+            "",
+        ]
     warnings = [f"- {plain(warning)}" for warning in (*data.warnings, *gaps_in_measurement(data))]
     if warnings:
         lines += ["What to know before trusting the numbers:", "", *warnings, ""]

@@ -11,16 +11,18 @@ from adaface.evaluation.report.columns import DIRECTIONS, GROUPS
 from adaface.evaluation.report.data import Column, ReportData
 from adaface.evaluation.report.drawing import hues
 from adaface.evaluation.report.estimates import (
+    Estimate,
     best,
     by_definition,
     ceiling,
     columns_in,
     group_mean,
+    number,
     overall,
     recognisers,
 )
 from adaface.evaluation.report.strips import strip_svg
-from adaface.evaluation.report.wording import without_credentials, write, write_range
+from adaface.evaluation.report.wording import without_credentials, write, write_count, write_range
 
 SUBJECT_ROWS = 200
 PROMPT_ROWS = 300
@@ -35,7 +37,7 @@ def measure_groups(data: ReportData, *, main: bool) -> list[dict[str, Any]]:
     for name, column in columns_in(data, main=main):
         groups.setdefault(column.group, []).append(_measure(data, name, column, colours))
     for rows in groups.values():
-        faces = [place for place, row in enumerate(rows) if row["name"].startswith("face_")]
+        faces = [place for place, row in enumerate(rows) if _similarity_of(row["name"]) in recognisers(data)]
         if faces:
             rows[faces[-1]]["ceilings"] = ceilings(data)
     return [{"title": GROUPS[group], "rows": groups[group]} for group in GROUPS if group in groups]
@@ -44,20 +46,17 @@ def measure_groups(data: ReportData, *, main: bool) -> list[dict[str, Any]]:
 def _measure(data: ReportData, name: str, column: Column, colours: Mapping[str, str]) -> dict[str, Any]:
     top, level = best(data, name, column)
     estimates = {method.name: overall(data, method.name, name) for method in data.methods}
-    recogniser = name.removeprefix("face_").removesuffix("_or_0")
-    limit = ceiling(data, recogniser) if name.startswith("face_") else float("nan")
+    recogniser = _similarity_of(name)
+    limit = ceiling(data, recogniser) if recogniser else float("nan")
     cells = [
         {
             "method": method,
-            "hue": colours[method],
-            "known": found.known,
+            "title": _coverage(found) if found.known else "not measured",
             "value": write(found.mean, column.share),
             "range": "" if by_definition(data, method, name) else write_range(found, column.share),
             "best": method == top,
             "level": method in level,
             "note": _note(data, method, name, found.known),
-            "subjects": found.subjects,
-            "images": found.images,
         }
         for method, found in estimates.items()
     ]
@@ -73,6 +72,17 @@ def _measure(data: ReportData, name: str, column: Column, colours: Mapping[str, 
         "ceilings": [],  # shown under the last measure that has one
         "unmeasured": int((~np.isfinite(data.values(name))).sum()) if name in data.scores else 0,
     }
+
+
+def _similarity_of(column: str) -> str:
+    """The recogniser of a column of plain similarities; "" for other columns."""
+    return column.removeprefix("face_").removesuffix("_or_0") if column.startswith("face_") else ""
+
+
+def _coverage(found: Estimate) -> str:
+    """What a mean is about."""
+    of = write_count(found.subjects, "subject")
+    return of if found.images is None else f"{of}, {write_count(found.images, 'picture')}"
 
 
 def _note(data: ReportData, method: str, column: str, known: bool) -> str:
@@ -101,15 +111,11 @@ def table_columns(data: ReportData) -> list[tuple[str, Column]]:
 
 def subject_table(data: ReportData) -> dict[str, Any]:
     """A row per subject, in the order of the run."""
-    rows: list[dict[str, Any]] = [
-        {
-            "name": subject.name,
-            "remark": subject.class_word,
-            "ceiling": write(float(subject.ceiling.get(data.recogniser or "") or np.nan)),
-            "photos": len(subject.photos) if subject.photo_count is None else subject.photo_count,
-        }
-        for subject in data.subjects[:SUBJECT_ROWS]
-    ]
+    rows: list[dict[str, Any]] = []
+    for subject in data.subjects[:SUBJECT_ROWS]:
+        limit = number(subject.ceiling.get(data.recogniser or ""))
+        value = f"{limit:.6g}" if np.isfinite(limit) else ""
+        rows.append({"name": subject.name, "remark": subject.class_word, "ceiling": write(limit), "value": value})
     return _matrix(data, "subject", [subject.name for subject in data.subjects], rows)
 
 

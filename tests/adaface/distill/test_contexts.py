@@ -7,7 +7,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-from adaface.distill.contexts import layer_contexts
+from adaface.distill.contexts import install_layer_contexts, layer_contexts
 from adaface.distill.features import capture, cross_attentions, loss_places
 from adaface.distill.mixing import same_contexts
 from tests.adaface.distill.small_unets import TOKENS, inputs, miniature
@@ -109,3 +109,31 @@ def test_captured_keys_are_those_of_the_layers_key_context(unet):
     for place in loss_places(unet):
         to_k = unet.get_submodule(place.name).transformer_blocks[0].attn2.to_k
         assert torch.equal(captured[place.name].key, to_k(contexts[:, place.index, 1]))
+
+
+def test_once_installed_they_stay_until_they_are_taken_back(unet):
+    before = dict(unet.attn_processors)
+    restore = install_layer_contexts(unet)
+    x, t, states = inputs(1)
+    with torch.no_grad():
+        with layer_contexts(unet):
+            inside = unet(x, t, encoder_hidden_states=different_contexts(1)).sample
+        assert torch.equal(unet(x, t, different_contexts(1)).sample, inside)
+        restore()
+        assert all(unet.attn_processors[name] is processor for name, processor in before.items())
+        unet(x, t, states)
+        with pytest.raises(ValueError, match="too many values"):
+            unet(x, t, different_contexts(1))
+
+
+def test_with_checkpointing_the_backward_pass_may_come_later_once_they_are_installed():
+    unet = miniature()
+    unet.enable_gradient_checkpointing()
+    restore = install_layer_contexts(unet)
+    x, t, _ = inputs(2)
+    contexts = different_contexts(2).requires_grad_()
+    with layer_contexts(unet):
+        loss = unet(x, t, contexts).sample.square().sum()
+    loss.backward()
+    restore()
+    torch.testing.assert_close(contexts.grad, gradient(miniature(), different_contexts(2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def masked(random: Random) -> Tensor:
 
 
 # name -> (in groups of four?, loss)
-LOSSES: dict[str, tuple[bool, Callable[[Random], Tensor | dict[str, Tensor]]]] = {
+LOSSES: dict[str, tuple[bool, Callable[[Any], Tensor | dict[str, Tensor]]]] = {
     "reconstruction": (False, masked),
     "attention_regions": (False, regions),
     "cross_layer": (False, lambda r: cross_layer(r.maps("s", HEADS), list(SIZES), WEIGHTS)),
@@ -65,6 +66,31 @@ def test_an_images_loss_does_not_depend_on_its_batch(name):
         assert found.shape == (3,)
         torch.testing.assert_close(found[:1], alone[term], rtol=1e-5, atol=1e-7, msg=f"{name}: {term}")
         assert found.unique().numel() == 3, f"{name}: {term} is the same for different images"
+
+
+class _Nobody:
+    """The shapes of `Random`, without a row."""
+
+    def __init__(self, one: Random) -> None:
+        self.one, self.count = one, 0
+
+    def rows(self, name: str, *shape: int) -> Tensor:
+        return self.one.rows(name, *shape)[:0]
+
+    def maps(self, name: str, channels: int) -> dict[str, Tensor]:
+        return {layer: x[:0] for layer, x in self.one.maps(name, channels).items()}
+
+    def mask(self) -> Tensor:
+        return self.one.mask()[:0]
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")  # of means over nothing
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_images_have_no_losses(name):
+    """A batch may have nothing to learn from."""
+    four, loss = LOSSES[name]
+    found = loss(_Nobody(Random(1, four)))
+    assert all(value.shape == (0,) for value in (found.values() if isinstance(found, dict) else [found]))
 
 
 @pytest.mark.parametrize("name", LOSSES)

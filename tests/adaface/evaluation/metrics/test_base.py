@@ -54,7 +54,10 @@ def test_scores_of_a_part_are_those_of_the_whole():
 
 def test_scoring_leaves_features_and_references_as_they_are():
     whole, photos = known()
-    before = whole.features.select(slice(None)), {name: own.gallery.select(slice(None)) for name, own in photos.items()}
+    before = (
+        whole.features.select(slice(None)),
+        {name: own.gallery.select(slice(None)) for name, own in photos.items()},
+    )
     score_all(ALL, whole, photos)
     for old, new in ((before[0], whole.features), *((before[1][name], own.gallery) for name, own in photos.items())):
         for name in old.embeddings:

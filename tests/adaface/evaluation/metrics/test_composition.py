@@ -25,7 +25,9 @@ def test_the_share_of_expected_words_that_are_seen():
 
 
 def test_a_factor_that_nobody_reads_is_an_error():
-    with pytest.raises(ValueError, match=r"expect weather, but the scene classifier reads only place, headwear, style"):
+    with pytest.raises(
+        ValueError, match=r"expect weather, but the scene classifier reads only place, headwear, style"
+    ):
         Composition(["weather", "place"]).score(
             table(PICTURES, gallery(seen=SEEN), expects=EXPECTS), references(gallery([X]))
         )

@@ -27,7 +27,9 @@ def test_a_picture_without_a_face_is_nan_and_zero():
 
 def test_a_subject_without_faces_has_no_similarity_but_a_detection_rate():
     """A cat: not 0, which would count against the method."""
-    scores = METRIC.score(table([picture(), picture(k=1)], gallery([X, NOBODY])), references(gallery([NOBODY, NOBODY])))
+    scores = METRIC.score(
+        table([picture(), picture(k=1)], gallery([X, NOBODY])), references(gallery([NOBODY, NOBODY]))
+    )
     assert np.isnan(scores["face_r"]).all() and np.isnan(scores["face_r_or_0"]).all()
     assert scores["detected"].tolist() == [1, 0]
 

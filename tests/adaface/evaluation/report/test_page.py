@@ -192,6 +192,11 @@ def test_findings_and_warnings_come_first(make: Callable[..., ReportData]) -> No
     assert "3 photos have no face" in words
 
 
+def test_what_did_not_fall_takes_one_line(page: Page) -> None:
+    assert "Fine 3 comparisons with earlier runs adaface, Identity gap, pack: 0." in page.text("")
+    assert page.count("ok") == 1
+
+
 def test_everything_is_escaped(make: Callable[..., ReportData]) -> None:
     class Finding:
         level, column, method, text = "warn", NASTY, NASTY, NASTY
@@ -313,6 +318,20 @@ def test_methods_that_drew_different_pictures(make: Callable[..., ReportData]) -
     cut = replace(data, scores={name: values[keep] for name, values in data.scores.items()})
     page = Page(build_report(cut))
     assert "The methods did not draw the same pictures (class-word 144, teacher 126, adaface 144)" in page.text("")
+
+
+def test_pictures_without_a_value_are_counted(run: ReportData, page: Page) -> None:
+    lost = int((run.values("detected") == 0).sum())
+    assert f"{lost} of 432 pictures have no such value and do not count" in page.text("measures")
+    assert any(attributes.get("title") == "9 subjects, 144 pictures" for _, attributes, _ in page.tags)
+
+
+def test_no_pictures_are_wanted(make: Callable[..., ReportData]) -> None:
+    for nothing in ({"grid_subjects": 0}, {"grid_prompts": 0}):
+        page = Page(build_report(make(runs=0, cases=0, faceless=0, **nothing)))
+        assert page.problems == []
+        assert not any(tag == "img" for tag, _, _ in page.tags)
+        assert "The detector found a face in every picture." in page.text("undetected")
 
 
 def test_pictures_that_are_gone_leave_placeholders(make: Callable[..., ReportData]) -> None:
