@@ -35,6 +35,10 @@ class Storage:
             raise ValueError(f"{name!r} is not a name inside {self.uri}")
         return f"{self._root}/{name}" if name else self._root
 
+    def filesystem(self) -> tuple[fs.FileSystem, str]:
+        """For libraries that write by themselves: pyarrow's file system, and this folder in it."""
+        return self._fs, self._root
+
     def locate(self, name: str) -> str:
         """Full path or URI of a name, for people."""
         return f"{self.uri}/{name}"

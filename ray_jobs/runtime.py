@@ -44,9 +44,13 @@ def joins_cluster(address: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, *, dashboard: bool = False) -> Iterator[None]:
     """Connect to `address`, to the cluster this process was submitted to (RAY_ADDRESS), or start a local Ray, whose
-    ports Ray guards by a token."""
+    ports Ray guards by a token.
+
+    Args:
+        dashboard: of a local Ray; Ray Train asks it whether its controller is alive.
+    """
     import ray
 
     if ray.is_initialized():
@@ -60,7 +64,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
         # Parts and shards travel as numbers, so the object store stays nearly empty; Ray would reserve 30% of the
         # memory.
-        ray.init(include_dashboard=False, object_store_memory=200 * 2**20, **quiet)
+        ray.init(include_dashboard=dashboard, object_store_memory=200 * 2**20, **quiet)
     try:
         yield
     finally:

@@ -10,6 +10,8 @@ import numpy as np
 
 # Columns of a row: "faces", "box", "face_score", and these followed by the name of a recogniser, an encoder or a factor.
 EMBEDDING, IMAGE, SEEN = "embedding_", "image_", "seen_"
+# What begins the names of features that `ParityReader` made, of recognisers and encoders alike.
+PARITY = "parity_"
 
 
 @dataclass(eq=False)
@@ -23,7 +25,7 @@ class Gallery:
         images: by encoder ("clip", "dino", ...), (N, D) float32, unit rows of the whole picture.
         seen: by factor of a scene, the word that the scene classifier read off each picture.
         scores: (N,) float32, how sure the detector is of the largest face, 0..1; nan without one. What is no face at
-            all, of a dog for instance, has a low one.
+            all, as on a dog, tends to have a low one.
 
     Raises ValueError for columns of different lengths, all of them named.
     """

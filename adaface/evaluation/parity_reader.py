@@ -19,16 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from adaface.evaluation.clip_features import ClipFeatures
-from adaface.evaluation.gallery import Gallery
+from adaface.evaluation.gallery import PARITY, Gallery
 from adaface.evaluation.image_encoders import ImageEncoder
 
 if TYPE_CHECKING:
     from adaface.perception.config import PerceptionConfig
     from adaface.perception.faces import Face
 
-PREFIX = "parity_"
-FACE = PREFIX + "face"  # of `Gallery.embeddings`
-CLIP = PREFIX + "clip"  # of `Gallery.images`; the other encoders likewise
+FACE = PARITY + "face"  # of `Gallery.embeddings`
+CLIP = PARITY + "clip"  # of `Gallery.images`; the other encoders likewise
 SIDE, FACE_SIDE = 256, 512  # px
 
 
@@ -44,7 +43,8 @@ class ParityReader:
     def __init__(self, faces: PerceptionConfig, clip: ClipFeatures | None, encoders: Mapping[str, ImageEncoder]):
         from adaface.perception.faces import FaceAnalyser
 
-        self._analyser = FaceAnalyser(faces.model_copy(update={"detector_sizes": (FACE_SIDE,), "border": 0.0}))
+        once = {"detector_sizes": (FACE_SIDE,), "border": 0.0, "detection_threshold": 0.5}
+        self._analyser = FaceAnalyser(faces.model_copy(update=once))
         self._clip, self._encoders = clip, encoders
 
     def read(self, images: Sequence[np.ndarray]) -> Gallery:
@@ -53,7 +53,7 @@ class ParityReader:
         whole: dict[str, np.ndarray] = {}
         if self._clip is not None:
             whole[CLIP] = self._clip.images_by(small, clip_pixels)
-        whole |= {PREFIX + name: encoder.images(small) for name, encoder in self._encoders.items()}
+        whole |= {PARITY + name: encoder.images(small) for name, encoder in self._encoders.items()}
         faces, boxes, embeddings = self._faces(images)
         return Gallery(faces, boxes, {FACE: embeddings}, whole)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from adaface.evaluation.gallery import PARITY
 from adaface.evaluation.metrics.base import Direction, References, Scores, Table, cosines, has_face, mean_cosine
 
 
@@ -59,6 +60,8 @@ def ceiling(references: References) -> dict[str, float]:
     """
     found = {}
     for name in references.gallery.embeddings:
+        if name.startswith(PARITY):
+            continue
         faces = references.faces(name)
         pairs = cosines(faces, faces)[np.triu_indices(len(faces), k=1)]
         found[name] = float(pairs.mean()) if len(pairs) else float("nan")

@@ -207,8 +207,9 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
     for face in faces:
         columns[f"copy_{face.name}"] = Column(
             f"Copying{by[face.name]}",
-            "Whether the face is nearer to the photos that the method was given than to photos of the same person that "
-            "were held back: 0 is no nearer, 1 is a copy, below 0 is farther.",
+            "How much nearer the face is to a photo that the method was given than to photos of the same person that were "
+            "held back: 0 as a new photo of the person would be, 1 as a copy. Pictures that do not show the person have no "
+            "such value.",
             "lower",
             "guard",
             face.words,

@@ -39,6 +39,12 @@ def test_the_ceiling_is_over_pairs_of_different_photos():
     assert ceiling(photos) == {"r": pytest.approx((0.5 + 1 + 0.5) / 3)}
 
 
+def test_the_ceiling_is_of_the_recognisers_alone():
+    (photos,) = references(gallery([X, X])).values()
+    photos.gallery.embeddings["parity_face"] = photos.gallery.embeddings["r"]
+    assert ceiling(photos) == {"r": 1}
+
+
 def test_one_face_has_no_ceiling():
     (photos,) = references(gallery([X, NOBODY])).values()
     assert np.isnan(ceiling(photos)["r"])

@@ -106,7 +106,7 @@ def test_baseline_ceiling_and_definitions(page: Page) -> None:
 def test_best_values_are_marked(run: ReportData, html: str) -> None:
     row = re.search(r'scope="row">Text alignment<small>.*?</tr>', html, re.DOTALL)
     assert row
-    best = re.findall(r'<td class="number best">.*?<span class="value">([\d.]+)', row[0])
+    best = re.findall(r'<td class="number best"[^>]*>.*?<span class="value">([\d.]+)', row[0])
     assert best == [f"{run.summary['overall']['class-word']['clip_text']['mean']:.3f}"]
     diversity = re.search(r'scope="row">Diversity<small>.*?</tr>', html, re.DOTALL)
     assert diversity

@@ -1,0 +1,142 @@
+"""A stage of training on Ray Train. `python -m ray_jobs.distill --config FILE --stage 1|2`.
+
+A run is a folder, OUTPUT/NAME. Started again under its name it goes on from its last checkpoint, on the same samples and
+the same random numbers; a worker that dies is replaced and does the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.storage import Storage
+from data_pipeline.training_set import open_training_set
+from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
+from ray_jobs.distill_config import DistillConfig, with_absolute_paths
+from ray_jobs.distill_preflight import problems_of
+from ray_jobs.lost_output import refuse_lost_output
+from ray_jobs.progress import Progress
+from ray_jobs.runtime import log_to_stdout, ray_session
+
+log = logging.getLogger(__name__)
+
+RESULT = "run.json"  # written when a run is done
+ENCODER = "encoder"  # the finished encoder, in the folder of the run
+
+
+def run(config: DistillConfig, *, address: str | None = None) -> dict[str, Any]:
+    """Train, or go on.
+
+    Args:
+        config: local paths are taken relative to the working directory.
+        address: of a Ray cluster; None: the cluster this process was submitted to, or a local Ray.
+
+    Returns:
+        {"encoder": path or URI, "steps", "loss", "config_hash"}.
+
+    Raises:
+        ValueError: bad input, all problems at once, before a network is loaded.
+    """
+    refuse_lost_output("output", config.output, address)
+    if problems := problems_of(config):
+        raise ValueError("\n".join(problems))
+    config = with_absolute_paths(config)
+    out = Storage(f"{config.output}/{config.name}")
+    identity = config_hash(config)
+    if out.exists(RESULT):
+        done: dict[str, Any] = out.read_json(RESULT)
+        if done["config_hash"] != identity:
+            raise ValueError(
+                f"{out.uri} is a finished run of another configuration; give this one another name (name: ...)"
+            )
+        log.info("%s is done: %s", out.uri, done["encoder"])
+        return done
+    out.write_bytes("config.yaml", resolved_yaml(config).encode())
+    # reads every shard that is new once, here and not in each worker
+    open_training_set(config.data.datasets, cache=config.data.cache, on_bad=config.data.on_bad)
+    try:
+        with ray_session(address, dashboard=True):
+            result = _fit(config)
+    except BaseException as error:
+        Progress(out).fail(str(error) or type(error).__name__)
+        raise
+    metrics = {"steps": result.metrics["step"], "loss": result.metrics["loss"]}
+    _keep_encoder(result.checkpoint, out)
+    done = {"encoder": out.locate(ENCODER), "config_hash": identity, "stage": config.stage, **metrics}
+    out.write_json(RESULT, done)
+    log.info("done after %s steps: %s", f"{metrics['steps']:,}", done["encoder"])
+    return done
+
+
+def _fit(config: DistillConfig) -> Any:
+    import pyarrow.fs
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from ray_jobs.distill_worker import train
+
+    machines = config.machines
+    place = Storage(config.output)
+    filesystem, folder = place.filesystem()
+    trainer = TorchTrainer(
+        train,
+        train_loop_config={"config": config.model_dump(mode="json")},
+        torch_config=TorchConfig(backend="nccl" if machines.gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=machines.workers,  # type: ignore[arg-type]  # (least, most) is elastic
+            use_gpu=machines.gpu,
+            resources_per_worker={"CPU": machines.cpus_per_worker, **({"GPU": 1} if machines.gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=config.name,
+            storage_path=folder,
+            storage_filesystem=filesystem if not isinstance(filesystem, pyarrow.fs.LocalFileSystem) else None,
+            failure_config=FailureConfig(max_failures=machines.retries),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.log.keep),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    return trainer.fit()
+
+
+def _keep_encoder(checkpoint: Any, out: Storage) -> None:
+    """The last checkpoint's encoder as OUTPUT/NAME/encoder; its configuration last, which makes it one."""
+    with checkpoint.as_directory() as folder:
+        encoder = Path(folder) / "encoder"
+        files = sorted(path for path in encoder.rglob("*") if path.is_file())
+        for file in sorted(files, key=lambda path: path.name == "config.json"):
+            out.write_bytes(f"{ENCODER}/{file.relative_to(encoder).as_posix()}", file.read_bytes())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 failed, 2 bad configuration or input."""
+    parser = argparse.ArgumentParser(prog="python -m ray_jobs.distill", description=__doc__.split("\n")[0])
+    parser.add_argument("--config", required=True, help="YAML file, see configs/")
+    parser.add_argument("--stage", type=int, choices=(1, 2), help="instead of the configuration's `stage`")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. stage1.seed=7; repeatable"
+    )
+    parser.add_argument(
+        "--address", help="Ray cluster to join; default: the one this was submitted to, or a local one"
+    )
+    options = parser.parse_args(arguments)
+    log_to_stdout()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    overrides = [*options.set, *([f"stage={options.stage}"] if options.stage else [])]
+    try:
+        run(load(DistillConfig, options.config, overrides), address=options.address)
+    except (ConfigError, ValueError, FileNotFoundError) as error:
+        log.error("%s", error)
+        return 2
+    except Exception:
+        log.exception("the training failed; checkpoints are kept, run the same command again to go on")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
