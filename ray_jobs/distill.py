@@ -91,7 +91,7 @@ def _fit(config: DistillConfig) -> Any:
             use_gpu=machines.gpu,
             resources_per_worker={"CPU": machines.cpus_per_worker, **({"GPU": 1} if machines.gpu else {})},
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]  # mypy sees the class that this one replaces
             name=config.name,
             storage_path=folder,
             storage_filesystem=filesystem if not isinstance(filesystem, pyarrow.fs.LocalFileSystem) else None,

@@ -1,7 +1,7 @@
 """Pictures of people by several methods, scored, compared and shown. `python -m ray_jobs.evaluate --config FILE`.
 
-Four phases, each skipping what is done already: references (photos become features), pictures (drawn and measured at
-the same time, part by part), scores (metrics and their summary), report. A run that was killed anywhere is continued by
+Four phases, each skipping what is done already: faces (who the subjects are), pictures (drawn and measured at the same
+time, part by part), scores (metrics and their summary), report. A run that was killed anywhere is continued by
 running it again; no picture is drawn twice, and the scores are the same.
 """
 
@@ -18,17 +18,19 @@ from typing import Any
 from adaface.evaluation.plan import plan_parts
 from adaface.evaluation.preflight import problems as problems_of
 from adaface.evaluation.prompts import load_prompts
-from adaface.evaluation.subjects import Subject, find_subjects
+from adaface.evaluation.subjects import Subject
+from adaface.perception.faces import FaceAnalyser
 from data_pipeline.lock import LockedError, build_lock
 from data_pipeline.storage import Storage
 from ray_jobs import evaluate_scores
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
 from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_found
 from ray_jobs.evaluate_digests import make_digests
-from ray_jobs.evaluate_parts import Drawer, Job, Measurer, ReferenceReader
+from ray_jobs.evaluate_parts import Drawer, Job, Measurer
+from ray_jobs.evaluate_subjects import know_ids, know_subjects
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress, duration
-from ray_jobs.runtime import log_to_stdout, ray_session, run_actors, run_stages
+from ray_jobs.runtime import log_to_stdout, ray_session, run_stages
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class _Evaluation:
         self.started = datetime.now(UTC)
 
     def run(self) -> dict[str, Any]:
-        for folder in ("", "features", "references", "report", "runs"):
+        for folder in ("", "features", "ids", "references", "report", "runs"):
             self.out.sweep(folder)
         self.out.write_bytes("config.yaml", resolved_yaml(self.given).encode())
         try:
@@ -85,16 +87,17 @@ class _Evaluation:
         return summary
 
     def _phases(self) -> dict[str, Any]:
-        subjects = self._timed("faces", self._know_subjects)
+        subjects, faces = self._timed("faces", self._know_subjects)
         prompts = load_prompts(self.config.prompts.sets, self.config.prompts.limit, self.config.prompts.placement)
+        digests = make_digests(self.config, subjects)
         job = Job(
             config=self.config,
             subjects={subject.name: subject for subject in subjects},
             prompts={prompt.id: prompt for prompt in prompts},
             parts=tuple(plan_parts(self.config, subjects, prompts)),
-            digests=make_digests(self.config, subjects),
+            digests=digests,
+            ids={each.name: know_ids(self.out, each, faces, digests.subjects[each.name]) for each in subjects},
         )
-        self._timed("references", lambda: self._references(job))
         self._timed("pictures", lambda: self._pictures(job))
         self.progress.start("scores", 1, "tables")
         summary = self._timed("scores", lambda: evaluate_scores.write_scores(job))
@@ -114,43 +117,32 @@ class _Evaluation:
         finally:
             self.seconds[phase] = round(time.monotonic() - began, 3)
 
-    def _know_subjects(self) -> list[Subject]:
-        """Refuses subjects without a face before anything is drawn, and asks the face pack what nobody has said."""
-        found = find_subjects(self.config.subjects)
-        self.progress.start("faces", len(found), "subjects")
-        return evaluate_scores.know_subjects(self.config, found)
-
-    def _references(self, job: Job) -> None:
-        todo = [
-            {"subject": name}
-            for name, subject in job.subjects.items()
-            if not self.out.exists(job.reference_file(subject))
-        ]
-        self.progress.start("references", len(todo), "subjects")
-        if todo:
-            run_actors(
-                ReferenceReader,
-                todo,
-                self._machines(measuring=True),
-                lambda result: self.progress.advance(1),
-                job=job,
-            )
-            self._require("references")
+    def _know_subjects(self) -> tuple[list[Subject], FaceAnalyser]:
+        self.progress.start("faces", 1, "looks", "looking for faces in the reference photos")
+        return know_subjects(self.config)
 
     def _pictures(self, job: Job) -> None:
-        there = set(self.out.list("features"))
+        there = {*self.out.list("features"), *self.out.list("references")}
+        photos = [subject for subject in job.subjects.values() if job.reference_file(subject) not in there]
         todo = [number for number, part in enumerate(job.parts) if job.part_file(part) not in there]
         images = sum(len(job.parts[number].pictures) for number in todo)
+        images += sum(len(subject.photos) for subject in photos)
         every = sum(len(part.pictures) for part in job.parts)
-        message = f"{every:,} pictures in {len(job.parts):,} parts, {images:,} in {len(todo):,} parts to do"
+        message = (
+            f"{every:,} pictures in {len(job.parts):,} parts; {len(todo):,} parts and {len(photos):,} subjects to do"
+        )
         self.progress.start("pictures", images, message=message)
-        if todo:
+        if todo or photos:
             run_stages(
                 [
                     (Drawer, {"job": job}, self._machines(measuring=False)),
                     (Measurer, {"job": job}, self._machines(measuring=True)),
                 ],
-                [{"part": number} for number in todo],
+                # all rows of one shape; the photos first, which are there to be measured while the first part is drawn
+                [
+                    *({"part": -1, "subject": subject.name} for subject in photos),
+                    *({"part": number, "subject": None} for number in todo),
+                ],
                 self._count,
             )
             self._require("pictures")

@@ -1,4 +1,4 @@
-"""The actors of an evaluation: one reads references, one draws parts, one measures what was drawn.
+"""The actors of an evaluation: one draws parts, one measures them, and the reference photos.
 
 Between them lie files only: whatever ends in between, the next run takes up what is there.
 """
@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, PngImagePlugin
 
-from adaface.evaluation.features import FeatureReader, Gallery
+from adaface.evaluation.features import FeatureReader
 from adaface.evaluation.methods.base import Request
 from adaface.evaluation.methods.open import open_method
 from adaface.evaluation.plan import Part, Picture
 from adaface.evaluation.prompts import Prompt
-from adaface.evaluation.subjects import Subject, read_mean_embedding, read_references
+from adaface.evaluation.references import reference_features
+from adaface.evaluation.subjects import Subject, read_references
 from data_pipeline.storage import Storage
 from ray_jobs.evaluate_config import EvaluateConfig
 from ray_jobs.evaluate_digests import Digests, part_file, reference_file
@@ -37,6 +38,7 @@ class Job:
     prompts: dict[str, Prompt]
     parts: tuple[Part, ...]
     digests: Digests
+    ids: dict[str, np.ndarray]  # by subject, (N, id_dim) float32 of the photos that methods are shown; zeros: no face
 
     @property
     def class_words(self) -> dict[str, str]:
@@ -54,34 +56,11 @@ class Job:
         )
 
 
-class ReferenceReader:
-    """A subject's photos become features, and ID embeddings of those that the methods are shown."""
-
-    def __init__(self, job: Job):
-        quiet_model_loading()
-        self.job, self.out = job, Storage(job.config.output)
-        self.reader = FeatureReader(job.config.measures)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        subject = self.job.subjects[row["subject"]]
-        side = self.job.config.subjects.reference_side
-        gallery = self.reader.read(read_references(subject, side))
-        rows: list[dict[str, Any]] = gallery.to_rows()
-        given = [read_references(subject)[index] for index in subject.given]
-        # at full size, as a user's method would get them, whatever size they are compared at
-        ids = self.reader.read(given).embeddings[self.job.config.measures.first]
-        if subject.mean_embedding is not None:
-            ids = np.repeat(read_mean_embedding(subject.mean_embedding)[None], len(given), axis=0)
-        for row in rows:
-            row["id"] = None
-        for index, identity in zip(subject.given, ids, strict=True):
-            rows[index]["id"] = identity if identity.any() else None
-        self.out.write_table(self.job.reference_file(subject), pa.Table.from_pylist(rows))
-        return {"photos": len(rows), "faces": int((gallery.faces > 0).sum()), "ids": int(ids.any(axis=1).sum())}
-
-
 class Drawer:
-    """Draws the pictures of a part that are not there yet, and keeps the models for the next one."""
+    """Draws the pictures of a part that are not there yet, and keeps the models for the next one.
+
+    A row is {"part": number}, or {"subject": name}, whose photos are there and only pass by.
+    """
 
     def __init__(self, job: Job):
         quiet_model_loading()
@@ -90,6 +69,8 @@ class Drawer:
         self._prepared: tuple[tuple[str, str], Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["subject"] is not None:
+            return {**row, "drawn": 0}
         part = self.job.parts[row["part"]]
         missing = {picture.file for picture in part.pictures if not self._is_there(picture)}
         if missing:
@@ -97,17 +78,16 @@ class Drawer:
             for picture, pixels in zip(part.pictures, self._draw(part), strict=True):
                 if picture.file in missing:
                     self.out.write_bytes(picture.file, self._png(picture, pixels))
-        return {"part": row["part"], "drawn": len(missing)}
+        return {**row, "drawn": len(missing)}
 
     def _draw(self, part: Part) -> list[np.ndarray]:
         method = self._method(part.method)
         subject = self.job.subjects[part.subject]
         if self._prepared is None or self._prepared[0] != (part.method, part.subject):
             photos = read_references(subject)
-            table = self.out.read_table(self.job.reference_file(subject), columns=["id"])
-            ids = np.array([row for row in table["id"].to_pylist() if row is not None], np.float32)
             given = [photos[index] for index in subject.given]
-            self._prepared = (part.method, part.subject), method.prepare(subject, given, ids)
+            prepared = method.prepare(subject, given, self.job.ids[part.subject])
+            self._prepared = (part.method, part.subject), prepared
         requests = [
             Request(self.job.prompts[picture.prompt_id], subject.class_word, picture.seed) for picture in part.pictures
         ]
@@ -147,7 +127,7 @@ class Drawer:
 
 
 class Measurer:
-    """Looks once at each picture of a part; writes one row of features for each."""
+    """Looks once at each picture of a part, or photo of a subject; writes one row of features for each."""
 
     def __init__(self, job: Job):
         quiet_model_loading()
@@ -156,6 +136,12 @@ class Measurer:
         self._texts: dict[str, np.ndarray] = {}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["subject"] is not None:
+            subject = self.job.subjects[row["subject"]]
+            side = self.job.config.subjects.reference_side
+            photos = reference_features([subject], self.reader, side)[subject.name].gallery
+            self.out.write_table(self.job.reference_file(subject), pa.Table.from_pylist(photos.to_rows()))
+            return {"images": len(photos), "drawn": 0}
         part = self.job.parts[row["part"]]
         gallery = self.reader.read([self._pixels(picture) for picture in part.pictures])
         rows: list[dict[str, Any]] = gallery.to_rows()
@@ -178,9 +164,3 @@ class Measurer:
         if prompt not in self._texts:
             self._texts[prompt] = self.reader.texts([prompt])[0]
         return self._texts[prompt]
-
-
-def read_gallery(out: Storage, file: str) -> tuple[Gallery, list[dict[str, Any]]]:
-    """The features of a file and its rows."""
-    rows = out.read_table(file).to_pylist()
-    return Gallery.from_rows(rows), rows

@@ -18,7 +18,7 @@ from adaface.evaluation.metrics.face_similarity import ceiling
 from adaface.evaluation.metrics.registry import metrics_for
 from adaface.evaluation.plan import Picture
 from adaface.evaluation.report.data import MethodInfo, PromptInfo, ReportData, SubjectInfo
-from adaface.evaluation.subjects import Subject, check_faces, read_references
+from adaface.evaluation.subjects import read_references
 from adaface.evaluation.summary import Summary, summarise
 from data_pipeline.storage import Storage
 from ray_jobs.config_file import resolved_yaml
@@ -29,16 +29,6 @@ from ray_jobs.evaluate_parts import Job
 SCORES, SUMMARY = "scores.parquet", "summary.json"
 _THUMBNAILS = 6  # photos of a subject in the report
 _PIXELS = 1 << 26  # of one picture of ours
-
-
-def know_subjects(config: EvaluateConfig, subjects: list[Subject]) -> list[Subject]:
-    """The subjects with what the face pack says of those of whom nobody has said anything.
-
-    Raises ValueError for subjects none of whose shown photos has a face, all of them at once.
-    """
-    from adaface.perception.faces import FaceAnalyser
-
-    return check_faces(subjects, FaceAnalyser(config.measures.faces), config.subjects.reference_side)
 
 
 def write_scores(job: Job) -> dict[str, Any]:
