@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from adaface.encoder.teacher import teacher_states
 from adaface.miniature.measure.found_faces import FaceReader
+from adaface.miniature.measure.generators import Models
 from adaface.miniature.render import Picture, render
 from adaface.miniature.ship import CONTENT, MAX_BYTES
 from adaface.miniature.shipped import MANIFEST, WEIGHTS, check
@@ -124,6 +126,20 @@ def test_stable_diffusion_draws_whom_it_is_told(
     assert found.found.mean() >= 0.8
     own, others = own_and_others(found.pack, references)
     assert own - others > 0.35
+
+
+def test_the_teacher_draws_whom_it_is_shown(
+    people: list[Identity], reader: FaceReader, references: np.ndarray
+) -> None:
+    unet = UNet2DConditionModel.from_pretrained(WEIGHTS / "teacher" / "unet", torch_dtype=torch.float32).eval()
+    text = CLIPTextModel.from_pretrained(WEIGHTS / "teacher" / "text_encoder", dtype=torch.float32).eval()
+    vae = AutoencoderKL.from_pretrained(WEIGHTS / "sd" / "vae", torch_dtype=torch.float32).eval()
+    models = Models(unet, text, CLIPTokenizer.from_pretrained(WEIGHTS / "clip"), vae)
+    with torch.inference_mode():
+        states = teacher_states(text, models.tokenizer, torch.from_numpy(references)).float()
+    found = reader.read(models.draw(states))
+    own, others = own_and_others(found.pack, references)
+    assert own > 0.6 and others < 0.35
 
 
 def test_a_missing_weight_file_says_what_to_do(tmp_path: Path) -> None:
