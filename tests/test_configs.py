@@ -11,14 +11,20 @@ import yaml
 from data_pipeline.config import PROFILES
 from ray_jobs.config import DatasetConfig
 from ray_jobs.config_file import load
+from ray_jobs.distill_config import DistillConfig
+from ray_jobs.evaluate_config import EvaluateConfig
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_a_shipped_configuration_is_valid(path):
-    config = load(DatasetConfig, path)
-    assert config.data.sources and config.perception.pack
+    job = path.stem.partition("-")[0]
+    config = load({"evaluate": EvaluateConfig, "distill": DistillConfig}.get(job, DatasetConfig), path)
+    if isinstance(config, DatasetConfig):
+        assert config.data.sources and config.perception.pack
+    again = type(config).model_validate(config.model_dump(mode="json"))
+    assert again == config
 
 
 def test_the_template_states_the_thresholds_of_its_profile():
