@@ -31,6 +31,7 @@ def test_the_schedule_is_deployed(prefect_server: PrefectServer, client: SyncPre
     assert schedule.schedule.cron == "30 3 * * *" and schedule.active
 
 
+@pytest.mark.timeout(900)  # two evaluations, each with a Ray of its own
 def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
     prefect_server: PrefectServer, project: Path, client: SyncPrefectClient, tmp_path: Path
 ) -> None:

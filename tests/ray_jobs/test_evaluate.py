@@ -134,6 +134,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[EvaluateConfig], Job]]:
             job.kill()
 
 
+@pytest.mark.timeout(900)  # three evaluations, each with a Ray of its own
 @pytest.mark.parametrize("seed", [None, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_killed_and_continued(
     start: Callable[[EvaluateConfig], Job],
