@@ -134,16 +134,18 @@ def test_a_job_in_another_folder_gets_absolute_paths() -> None:
     assert resolved.perception.parser.file == f"{here}/models/79999_iter.pth"
 
 
-def test_every_deployment_is_called_like_its_flow(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_deployment_belongs_to_a_flow_that_takes_its_parameters(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
-    deployments = yaml.safe_load((project / "prefect.yaml").read_text())["deployments"]
-    assert [deployment["name"] for deployment in deployments] == ["build-dataset"]
-    for deployment in deployments:
+    names = []
+    for deployment in yaml.safe_load((project / "prefect.yaml").read_text())["deployments"]:
         flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
-        assert flow.name == deployment["name"]
         flow.validate_parameters(deployment["parameters"])
         assert (project / deployment["parameters"]["config"]).is_file()
-    assert build_dataset.on_cancellation_hooks
+        assert flow.on_cancellation_hooks, f"a cancelled {flow.name} leaves its job running"
+        names.append(f"{flow.name}/{deployment['name']}")
+    assert names == ["build-dataset/build-dataset", "evaluate/nightly"]
 
 
 def context(messages: list[str]) -> HookContext:

@@ -22,7 +22,7 @@ from adaface.miniature.render.places import background
 from adaface.miniature.world.scene import Nuisance, Scene
 
 WEIGHTS = "package://adaface.miniature/weights"
-PEOPLE, PHOTOS, SEEDS = 4, 5, 2
+PEOPLE, PHOTOS, SEEDS = 12, 5, 2  # copying is measured by differences of distances, which needs many
 BASELINE = "class-word"
 RIGHT = Scene(place="beach", clothing="red shirt", headwear="hat")
 WRONG = Scene(place="office", clothing="blue suit")
@@ -54,7 +54,7 @@ def reader(mode: str = "default") -> FeatureReader:
 
 @dataclass(frozen=True)
 class Album:
-    """Four people with studio photos of which the first is given to the "methods", and what these "drew" for PROMPT."""
+    """Twelve people with studio photos of which the first is given to the "methods", and what these "drew" for PROMPT."""
 
     photos: list[list[np.ndarray]]  # of each person
     subjects: list[Subject]

@@ -102,7 +102,7 @@ def test_right_answers_cost_nothing_and_hidden_faces_do_not_count() -> None:
     hidden = torch.tensor([120.0, 20.0, 180.0, 100.0])
     faces = torch.zeros(2, 16)
     faces[0, :4], faces[0, 4:14], faces[0, 15] = box, points.flatten(), 1.0
-    faces[1, :4], faces[1, 15] = hidden, 0.2
+    faces[1, :4], faces[1, 15] = hidden, 0.1  # of it is seen
     away = torch.tensor([300.0, 300.0, 340.0, 340.0])
     once = torch.stack([box + 3, hidden + 2, away])[None]
     boxes, marks = torch.stack([box, hidden, away])[None], torch.stack([points] * 3)[None]

@@ -10,7 +10,7 @@ from adaface.evaluation.metrics.face_similarity import FaceSimilarity
 from adaface.evaluation.metrics.registry import metrics_for
 from adaface.evaluation.metrics.text_alignment import TextAlignment
 from adaface.evaluation.references import reference_features
-from tests.adaface.evaluation.known_pictures import BASELINE, PROMPT, album, known, measures
+from tests.adaface.evaluation.known_pictures import BASELINE, PEOPLE, PROMPT, album, known, measures
 from tests.adaface.evaluation.metrics.small_tables import X, gallery, picture, references, table
 
 ALL = metrics_for(measures(mode="parity"), prompts=[PROMPT])
@@ -78,11 +78,11 @@ def test_references_are_read_once_and_scores_need_no_network(monkeypatch):
 
     monkeypatch.setattr("adaface.evaluation.references.read_references", lambda subject, side: [None] * 5)
     found = reference_features(album().subjects, Counting())
-    assert read == [5, 5, 5, 5] and list(found) == [subject.name for subject in album().subjects]
+    assert read == [5] * PEOPLE and list(found) == [subject.name for subject in album().subjects]
     whole, _ = known()
     first = score_all(ALL, whole, found)
     again = score_all(ALL, whole, found)
-    assert read == [5, 5, 5, 5]
+    assert read == [5] * PEOPLE
     for column in first:
         assert np.array_equal(first[column], again[column], equal_nan=True)
 

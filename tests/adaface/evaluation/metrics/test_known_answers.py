@@ -132,7 +132,7 @@ def test_the_same_picture_is_the_end_of_each_scale(scores):
     assert np.isnan(of(scores, "undisturbed", BASELINE)).all()
     assert of(scores, "diversity", "reference") == pytest.approx(0, abs=1e-6)
     assert of(scores, "copy_pack", "reference") == pytest.approx(1, abs=1e-3)
-    assert of(scores, "copy_pack", "another photo").mean() < 0.5  # far from a copy
+    assert abs(of(scores, "copy_pack", "another photo").mean()) < 0.5  # on a scale from 0 to 1
     assert np.isnan(of(scores, "copy_pack", BASELINE)).all()  # somebody else copies nothing of this person
     assert (of(scores, "composition", "subject") == 1).all() and (of(scores, "composition", "wrong scene") == 0).all()
     assert of(scores, "composition", "landscape") == pytest.approx(1 / 3)
