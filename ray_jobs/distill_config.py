@@ -30,6 +30,9 @@ class ModelsConfig(_Section):
     text_model: str = Field(description="CLIP text model that the inverse encoder starts from in round 1")
     face_pack: str = Field(description="the pack whose recogniser made the dataset's ID embeddings")
     clip: str | None = Field(default=None, description="CLIP of stage 2's teacher filter; null: nothing is filtered")
+    vision: str | None = Field(
+        default=None, description="CLIP whose picture features stage 2's background token reads; null: no such token"
+    )
     precision: Precision = "fp32"
     compile: bool = Field(default=False, description="torch.compile for the student's UNet, where nothing is captured")
     checkpoint_gradients: bool = Field(default=False, description="less memory, a third more time")

@@ -27,7 +27,16 @@ def _data(config: DistillConfig) -> Iterator[str]:
 
 def _models(config: DistillConfig) -> Iterator[str]:
     models = config.models
-    for key in ("base", "teacher_unet", "teacher_text", "teacher_tokenizer", "text_model", "clip", "face_pack"):
+    for key in (
+        "base",
+        "teacher_unet",
+        "teacher_text",
+        "teacher_tokenizer",
+        "text_model",
+        "clip",
+        "vision",
+        "face_pack",
+    ):
         name = getattr(models, key)
         if name is None:
             continue
@@ -41,6 +50,8 @@ def _models(config: DistillConfig) -> Iterator[str]:
             yield f"models.{key}: {name}: there is no such folder; `adaface models` says where models come from"
         elif key == "base" and path.is_file():
             yield f"models.base: {name} is a single file; make a diffusers folder of it (adaface compose-base)"
+    if config.stage == 2 and models.vision is not None and not config.data.images:
+        yield "models.vision looks at pictures, and data.images is false: read them, or leave the background token out"
 
 
 def _run(config: DistillConfig) -> Iterator[str]:

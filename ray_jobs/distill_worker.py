@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from adaface.distill.background import BackgroundFeatures
 from adaface.distill.checkpoint import load_checkpoint, save_checkpoint
 from adaface.distill.clip_score import ClipScore
 from adaface.distill.compositions import Compositions
 from adaface.distill.draws import numpy_generator
+from adaface.distill.features import cross_attentions
 from adaface.distill.initial_encoder import initial_encoder
 from adaface.distill.models import load_frozen
 from adaface.distill.panel import Panel
@@ -79,6 +81,9 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         models.unet.enable_gradient_checkpointing()
     if config.models.compile:
         models.compiled = torch.compile(models.unet)
+    # distillation has no background token, so that stage 1 needs no such features
+    uses_background = config.stage == 2 and config.models.vision
+    background = BackgroundFeatures(str(config.models.vision), device) if uses_background else None
     encoder = initial_encoder(
         init=config.run_config.init,
         multiplier=config.run_config.multiplier,
@@ -87,11 +92,15 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         tokenizer=config.models.teacher_tokenizer or f"{config.models.base}/tokenizer",
         face_pack=config.models.face_pack,
         seed=config.run_config.seed,
+        background=background,
+        unet_layers=len(cross_attentions(models.unet)),
     ).to(device)
     clip = None
     if config.stage == 2 and config.models.clip:
         clip = ClipScore(config.models.clip, device)
-    task = DistillTask(models, encoder, config.run_config.stage, seed=config.run_config.seed, clip=clip)
+    task = DistillTask(
+        models, encoder, config.run_config.stage, seed=config.run_config.seed, clip=clip, background=background
+    )
     return Trainer(
         task,
         count=config.samples,

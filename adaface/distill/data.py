@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaface.distill.background import BackgroundFeatures
 from adaface.distill.draws import normal
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan, IterationPlan, Row
@@ -27,6 +28,7 @@ class Faces:
         has_mask: (B,) bool, whether `foreground` was seen by somebody and is not just everything.
         person_types: what to call them in prompts, "young woman" for example.
         keys: of the samples in the dataset.
+        around: (B, N, W) CLIP features of what is around them, where the batch's prompts have a background token.
     """
 
     latents: Tensor
@@ -36,6 +38,7 @@ class Faces:
     has_mask: Tensor
     person_types: tuple[str, ...]
     keys: tuple[str, ...]
+    around: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -48,6 +51,7 @@ def prepare(
     rows: Sequence[Row],
     samples: Mapping[str, Any],
     first_slot: int,
+    background: BackgroundFeatures | None = None,
 ) -> Faces:
     """What a batch's losses need of a worker's samples, and nothing that they do not look at.
 
@@ -60,6 +64,7 @@ def prepare(
             (B,), "id_embedding" (B, id_dim), "person_type", "key", and "image" uint8 (B, S, S, 3) or "latent"
             (B, 8, h, w), mean and deviation of the posterior.
         first_slot: of the first sample.
+        background: reads what is around people, where the batch asks for it.
     """
     device = models.device
     sources = [row.source for row in rows]
@@ -71,6 +76,9 @@ def prepare(
     def chosen(name: str) -> Tensor:
         return samples[name][used].to(device, non_blocking=True)[at]
 
+    around = None
+    if background is not None and batch.background:
+        around = background(samples["image"][used], samples["person_mask"][used])[at]
     return Faces(
         latents=latents[at],
         ids=chosen("id_embedding").float(),
@@ -79,6 +87,7 @@ def prepare(
         has_mask=chosen("has_person_mask"),
         person_types=tuple(samples["person_type"][source] for source in sources),
         keys=tuple(samples["key"][source] for source in sources),
+        around=around,
     )
 
 

@@ -6,8 +6,11 @@ not taken away. A run that asks for it is refused, with what would do.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
+from adaface.distill.background import BackgroundFeatures, new_generator
 from adaface.distill.draws import torch_generator
 from adaface.encoder.config import EncoderConfig, text_values
 from adaface.encoder.model import AdaFaceEncoder
@@ -23,6 +26,8 @@ def initial_encoder(
     tokenizer: str,
     face_pack: str,
     seed: int,
+    background: BackgroundFeatures | None = None,
+    unet_layers: int = 16,
 ) -> AdaFaceEncoder:
     """float32, on the CPU, in training mode; its teacher is frozen.
 
@@ -31,6 +36,8 @@ def initial_encoder(
         multiplier: keys and values per token that it is to have. New copies get noise, which comes from `seed`.
         teacher_text, text_model, tokenizer: folders, package://... or names of the hub.
         face_pack: whose ID embeddings it reads.
+        background: with it, an encoder without a background generator gets a new one for these features, with vectors
+            for `unet_layers` cross-attention layers.
 
     Raises:
         ValueError: when the encoder has more copies than that, or a number that does not divide it.
@@ -52,6 +59,8 @@ def initial_encoder(
     else:
         encoder = AdaFaceEncoder.from_pretrained(init, dtype=torch.float32)
     _extend(encoder, multiplier, init, seed)
+    if background is not None:
+        _with_background(encoder, background, unet_layers, seed)
     return encoder.train()
 
 
@@ -69,6 +78,26 @@ def _extend(encoder: AdaFaceEncoder, multiplier: int, init: str | None, seed: in
     for layer, copies in enumerate(encoder.config.multipliers):
         if copies != multiplier:
             encoder.extend(multiplier // copies, layers=[layer], generator=generator)
+
+
+def _with_background(encoder: AdaFaceEncoder, features: BackgroundFeatures, layers: int, seed: int) -> None:
+    if encoder.background is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_generator(seed, "background").initial_seed())
+            encoder.background, sizes = new_generator(encoder.config.width, layers, features)
+        encoder.config = replace(encoder.config, background=sizes)
+        return
+    there, wanted = encoder.background.positions.shape[1], features.tokens
+    if (
+        encoder.background.layers != layers
+        or there != wanted
+        or encoder.background.image_proj.in_features != features.width
+    ):
+        raise ValueError(
+            f"the encoder's background generator is for {encoder.background.layers} layers and {there} features of width "
+            f"{encoder.background.image_proj.in_features}; this UNet has {layers}, and models.vision gives {wanted} of width "
+            f"{features.width}: take the CLIP that it was trained with"
+        )
 
 
 def _id_dim(face_pack: str) -> int:

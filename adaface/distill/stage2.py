@@ -11,29 +11,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from adaface.distill.background import background_vectors
 from adaface.distill.clip_score import ClipScore
-from adaface.distill.composition_prompts import FourPrompts, FourStates, draw_prompts, four_states
+from adaface.distill.composition_prompts import FourPrompts, FourStates, delta_of, draw_prompts, four_states
 from adaface.distill.compositions import Compositions
 from adaface.distill.contexts import layer_contexts
 from adaface.distill.data import Faces
 from adaface.distill.draws import integers, normal
 from adaface.distill.features import capture, cross_attentions, loss_places
 from adaface.distill.foreground_start import draw_start, start_from_person
-from adaface.distill.losses.attention_regions import attention_regions
-from adaface.distill.losses.cross_layer import cross_layer
+from adaface.distill.losses.cross_layer import cross_layer_terms
 from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta
 from adaface.distill.losses.elastic_matching import elastic_matching
-from adaface.distill.losses.prompt_delta import prompt_delta, token_weights
-from adaface.distill.losses.reconstruction import reconstruction
 from adaface.distill.mixing import mixed_contexts, same_contexts
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan, IterationPlan, Row
 from adaface.distill.stage import Stage
 from adaface.distill.stage1 import student_vectors
-from adaface.distill.subject_prompts import TOKEN, SubjectPrompts
+from adaface.distill.subject_prompts import SubjectPrompts
 from adaface.distill.teacher_filter import choose
-from adaface.distill.templates import Templates
-from adaface.distill.timesteps import draw_timesteps
 from adaface.distill.weights import cross_layer_weights, layer_weights
 from adaface.encoder.model import AdaFaceEncoder
 
@@ -83,11 +79,12 @@ def composition_loss(
     with torch.no_grad():
         frozen = student_vectors(own.anchor, plan, batch, rows, faces.ids)
     single = stage.anchor * frozen + (1 - stage.anchor) * current
-    states = four_states(own.prompts, texts, single, current, batch.clip_skip)
+    states = four_states(
+        own.prompts, texts, single, current, batch.clip_skip, background_vectors(encoder, faces.around)
+    )
     terms: dict[str, Tensor] = {}
     if stage.losses.asks_for("prompt_delta"):
-        four = torch.cat([states.single, states.composed, states.class_single, states.class_composed])
-        terms["prompt_delta"] = prompt_delta(four, token_weights(states.words, states.composed_words))
+        terms["prompt_delta"] = delta_of(states)
     numbers: Numbers = {name: value.detach().mean() for name, value in terms.items()}
     loss = stage.losses.total(terms).mean() if terms else single.sum() * 0
 
@@ -225,6 +222,7 @@ def _activation_terms(
         each[rows]
         for each in (states.single, states.composed, states.class_single, states.class_composed, states.slots)
     )
+    around = states.around[rows] if states.around is not None else None
     contexts = torch.cat(
         [
             same_contexts(single, own.layers),
@@ -249,61 +247,14 @@ def _activation_terms(
         terms["attention_delta"] = attention_delta(scores, by_layer)
         terms["attention_norm"] = attention_norm(scores, by_layer)
     if "cross_layer" in wanted:
-        count = 2 * len(rows)
-        subject = {name: score[:count] for name, score in scores.items()}
+        # the teacher's prompts are looked at no further
+        subject = {name: score[: 2 * len(rows)] for name, score in scores.items()}
+        behind = None
+        if around is not None:
+            behind = {
+                name: found.scores(around.repeat(4, 1).float())[: 2 * len(rows)] for name, found in captured.items()
+            }
         order = [place.name for place in own.places]
-        both = cross_layer(subject, order, cross_layer_weights(own.places))
-        terms["cross_layer_subject"] = both.view(2, -1).mean(0)
+        both = cross_layer_terms(order, cross_layer_weights(own.places), subject, behind)
+        terms |= {name: value.view(2, -1).mean(0) for name, value in both.items()}
     return terms
-
-
-def reconstruction_loss(
-    models: FrozenModels,
-    encoder: AdaFaceEncoder,
-    prompts: SubjectPrompts,
-    plan: IterationPlan,
-    batch: BatchPlan,
-    rows: Sequence[Row],
-    faces: Faces,
-    stage: Stage,
-    templates: Templates,
-) -> tuple[Tensor, Numbers]:
-    """Loss of one batch of kind "reconstruction": the noise that was put on a photograph of the subject, on the person.
-
-    Beside it the subject's attention stays on the person, and in the same place in all layers.
-    """
-
-    def generators(purpose: str) -> list[torch.Generator]:
-        return plan.generators(batch, rows, purpose)
-
-    t = draw_timesteps(generators("timesteps"), low=batch.low, keep=batch.keep_timesteps).to(models.device)
-    noise = normal(generators("noise"), faces.latents.shape[1:], device=models.device)
-    x_t = models.schedule.q_sample(faces.latents, t, noise)
-    vectors = student_vectors(encoder, plan, batch, rows, faces.ids)
-    texts = [templates.draw(plan.chooser(batch.step, row.slot, "template", batch=batch.number)) for row in rows]
-    tokens, slots = prompts.windows([text.format(TOKEN) for text in texts])
-    states = prompts.states(tokens, slots, vectors, batch.clip_skip)
-
-    weights = stage.losses
-    looks = [name for name in ("attention_regions", "cross_layer") if weights.asks_for(name)]
-    places = loss_places(models.unet)
-    with capture(models.unet, places if looks else ()) as captured:
-        predicted = models.predict(models.unet, states)(x_t, t)
-    error = reconstruction(
-        predicted,
-        noise,
-        foreground=faces.foreground,
-        valid=faces.valid,
-        background_weight=weights.pixels_without_background,
-    )
-    terms = {"reconstruction": error}
-    scores = {name: found.scores(slots.float()) for name, found in captured.items()}
-    if "attention_regions" in looks and faces.foreground is not None:
-        person = faces.foreground * faces.has_mask.to(faces.foreground)[:, None, None, None]
-        terms |= attention_regions(scores, None, person, layer_weights(places))
-    if "cross_layer" in looks:
-        order = [place.name for place in places]
-        terms["cross_layer_subject"] = cross_layer(scores, order, cross_layer_weights(places))
-    numbers = {name: value.detach().mean() for name, value in terms.items()}
-    numbers["recon"] = numbers.pop("reconstruction")
-    return weights.total(terms).mean(), numbers

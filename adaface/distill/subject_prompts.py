@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from adaface.distill import background
 from adaface.distill.models import FrozenModels
 from adaface.encoder.clip_text import embed_with_runs
 from adaface.encoder.config import VECTORS
@@ -26,7 +27,7 @@ class SubjectPrompts:
     def __init__(self, models: FrozenModels) -> None:
         self.models = models
         pipe = SimpleNamespace(tokenizer=models.tokenizer, text_encoder=models.text)
-        self._tokenizer = PromptTokenizer(pipe, {TOKEN: VECTORS})
+        self._tokenizer = PromptTokenizer(pipe, {TOKEN: VECTORS, background.TOKEN: background.VECTORS})
         self._known: dict[str, Window] = {}
 
     def windows(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -37,22 +38,37 @@ class SubjectPrompts:
         """
         rows = [self._window(prompt) for prompt in prompts]
         tokens = torch.tensor([row.tokens for row in rows], device=self.models.device)
-        slots = torch.zeros(tokens.shape, dtype=torch.bool, device=self.models.device)
+        return tokens, self._slots(rows, TOKEN, VECTORS)
+
+    def background_slots(self, prompts: Sequence[str]) -> Tensor:
+        """bool (B, T): those of the background token `y`; all prompts have one."""
+        return self._slots([self._window(prompt) for prompt in prompts], background.TOKEN, background.VECTORS)
+
+    def _slots(self, rows: Sequence[Window], token: str, count: int) -> Tensor:
+        slots = torch.zeros(len(rows), len(rows[0].tokens), dtype=torch.bool, device=self.models.device)
         for number, row in enumerate(rows):
-            ((at, _),) = row.subjects
-            slots[number, at : at + VECTORS] = True
-        return tokens, slots
+            (at,) = (place for place, name in row.subjects if name == token)
+            slots[number, at : at + count] = True
+        return slots
 
     def states(
-        self, tokens: Tensor, slots: Tensor | None, vectors: Tensor | None, clip_skip: Sequence[float] | None
+        self,
+        tokens: Tensor,
+        slots: Tensor | None,
+        vectors: Tensor | None,
+        clip_skip: Sequence[float] | None,
+        around: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Text states (B, T, D), float32 or the autocast's.
+        """Text states (B, T, D), float32 or the autocast's; with a background (B, L, T, D), for each of L layers.
 
         Args:
             tokens, slots: of `windows`; without slots the prompts are plain text.
             vectors: (B, 16, D) with their gradient.
             clip_skip: weights of the last layers, the last for the last layer; None: that one alone.
+            around: slots (B, T) of the background and its vectors (B, L, K, D).
         """
+        if around is not None and slots is not None and vectors is not None:
+            return self._states_of_layers(tokens, slots, vectors, clip_skip, *around)
         weights = None if clip_skip is None else torch.tensor(clip_skip, device=tokens.device)
         embeddings = None
         if slots is not None and vectors is not None:
@@ -63,6 +79,26 @@ class SubjectPrompts:
             return embed_with_runs(
                 self.models.text, tokens, embeddings, slots if embeddings is not None else None, layer_weights=weights
             )
+
+    def _states_of_layers(
+        self,
+        tokens: Tensor,
+        slots: Tensor,
+        vectors: Tensor,
+        clip_skip: Sequence[float] | None,
+        around: Tensor,
+        backgrounds: Tensor,
+    ) -> Tensor:
+        """(B, L, T, D): the background's vectors differ from layer to layer, so every layer has a prompt of its own."""
+        layers = backgrounds.shape[1]
+
+        def repeated(x: Tensor) -> Tensor:
+            return x[:, None].expand(-1, layers, *x.shape[1:]).flatten(0, 1)
+
+        both = slots | around
+        # slots are filled in their order: the subject stands before its background
+        filled = torch.cat([repeated(vectors), backgrounds.flatten(0, 1).to(vectors)], dim=1)
+        return self.states(repeated(tokens), repeated(both), filled, clip_skip).unflatten(0, (-1, layers))
 
     @cached_property
     def empty(self) -> Tensor:
@@ -101,7 +137,7 @@ class SubjectPrompts:
             if len(self._known) > 10_000:  # compositions hardly repeat
                 self._known.clear()
             (window,) = self._tokenizer.windows(self._tokenizer.units(prompt), "refuse")
-            if len(window.subjects) != 1:
+            if [name for _, name in window.subjects].count(TOKEN) != 1:
                 raise ValueError(f"a training prompt has the subject once, as `{TOKEN}`, unlike {prompt!r}")
             self._known[prompt] = window
         return self._known[prompt]

@@ -35,3 +35,16 @@ def cross_layer(scores: Mapping[str, Tensor], order: Sequence[str], layer_weight
     if not terms:
         raise ValueError(f"no two neighbours of {', '.join(order)} are among {', '.join(scores)}")
     return torch.stack(terms).sum(0)
+
+
+def cross_layer_terms(
+    order: Sequence[str],
+    layer_weights: Mapping[str, float],
+    subject: Mapping[str, Tensor],
+    background: Mapping[str, Tensor] | None,
+) -> dict[str, Tensor]:
+    """`cross_layer` of the attention to the subject and, where prompts have one, to the background; (B,) each."""
+    terms = {"cross_layer_subject": cross_layer(subject, order, layer_weights)}
+    if background is not None:
+        terms["cross_layer_background"] = cross_layer(background, order, layer_weights)
+    return terms
