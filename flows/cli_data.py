@@ -56,6 +56,9 @@ def add_commands(
     render.add_argument("--images", type=int, required=True, metavar="M", help="files in each folder")
     render.add_argument("--faults", type=float, required=True, metavar="F", help="share of faulty files, 0 to 0.5")
     render.add_argument("--flat", type=int, metavar="K", help="files in the flat folder (default: 2 N)")
+    render.add_argument(
+        "--studio", type=float, default=0.0, metavar="S", help="share of the good photos taken in a studio (default: 0)"
+    )
     render.add_argument("--seed", type=int, default=0, help="equal seeds give equal files (default: 0)")
     render.set_defaults(run=render_faces)
 
@@ -112,7 +115,7 @@ def render_faces(arguments: argparse.Namespace) -> int:
     from adaface.miniature.album.write import write_album
 
     flat = max(0, 2 * arguments.identities) if arguments.flat is None else arguments.flat
-    size = AlbumSize(arguments.identities, arguments.images, arguments.faults, flat, arguments.seed)
+    size = AlbumSize(arguments.identities, arguments.images, arguments.faults, flat, arguments.seed, arguments.studio)
     kinds = write_album(arguments.album, size)["kinds"]
     for kind, files in sorted(kinds.items(), key=lambda item: -item[1]):
         print(f"{files:>8,}  {kind}")

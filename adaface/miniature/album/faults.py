@@ -50,9 +50,9 @@ class Shot:
     details: dict[str, float | str] = field(default_factory=dict)  # of the fault
 
 
-def portrait(person: Identity, rng: np.random.Generator) -> Shot:
-    """A photograph of `person` that a dataset should take in."""
-    return _portrait(person, rng, *_size(rng))
+def portrait(person: Identity, rng: np.random.Generator, *, studio: bool = False) -> Shot:
+    """A photograph of `person` that a dataset should take in; in a studio there is nothing but the person."""
+    return _portrait(person, rng, *_size(rng), scene=Scene() if studio else None)
 
 
 def no_face(person: Identity, rng: np.random.Generator) -> Shot:
@@ -145,7 +145,14 @@ PICTURES: dict[str, Callable[[Identity, np.random.Generator], Shot]] = {
 }
 
 
-def _portrait(person: Identity, rng: np.random.Generator, height: int, width: int, yaw: float | None = None) -> Shot:
+def _portrait(
+    person: Identity,
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    yaw: float | None = None,
+    scene: Scene | None = None,
+) -> Shot:
     side = min(height, width)
     unit = float(rng.uniform(0.26, 0.315)) * side
     x = width / 2 + float(rng.uniform(-1, 1)) * (0.035 * side + 0.5 * (width - side))
@@ -154,7 +161,7 @@ def _portrait(person: Identity, rng: np.random.Generator, height: int, width: in
     pose = _placed(Nuisance.sample(rng), unit, x, y, height, width)
     if yaw is not None:
         pose = replace(pose, yaw=yaw)
-    scene = _scene(rng)
+    scene = scene or _scene(rng)
     return _shot(render_people([Sitter(person, scene, pose)], scene, pose, height, width), scene, pose)
 
 

@@ -36,6 +36,7 @@ class AlbumSize:
     faults: float  # share of the files that are faulty
     flat: int  # files in the flat folder, of as many strangers
     seed: int = 0
+    studio: float = 0.0  # share of the photos without a fault that are plain portraits in a studio
 
     def __post_init__(self) -> None:
         problems = [
@@ -54,6 +55,8 @@ class AlbumSize:
             )
         elif self.faults and self.images == 1:
             problems.append("faults need at least 2 images of each person, so that there is one to compare with")
+        if not (isinstance(self.studio, int | float) and 0 <= self.studio <= 1):
+            problems.append(f"studio must be a share from 0 to 1, got {self.studio!r}")
         if not problems and self.files > MAX_FILES:
             problems.append(f"{self.files:,} files are more than the {MAX_FILES:,} that an album may have")
         if problems:
@@ -76,6 +79,7 @@ class Photo:
     seed: tuple[int, ...]  # of everything about the picture but who is in it
     jpeg: Jpeg
     copy_of: Photo | None = None
+    studio: bool = False
 
 
 def plan_album(size: AlbumSize) -> Iterator[Photo]:
@@ -106,6 +110,8 @@ def _folder(
     camera, taken = Camera(rng), set[str]()
     root = f"{PEOPLE}/{name}" if name else FLAT
     photos: dict[int, Photo] = {}
+    # a stream of its own: the share changes nothing else about an album
+    studio = _rng(size, _FOLDER, number, 4).random(len(kinds)) < size.studio
     for index, kind in enumerate(kinds):
         if not name:
             camera = Camera(rng)  # everybody has their own
@@ -121,7 +127,7 @@ def _folder(
             else _stranger(size, number, index)
         )
         seed = (_SEED, size.seed, _PHOTO, number, index)
-        photos[index] = Photo(f"{root}/{file}", name, person, kind, who, seed, jpeg)
+        photos[index] = Photo(f"{root}/{file}", name, person, kind, who, seed, jpeg, studio=bool(studio[index]))
     originals = list(rng.permutation([index for index in photos if photos[index].kind == GOOD]))
     for index, kind in enumerate(kinds):
         if kind in COPIES:

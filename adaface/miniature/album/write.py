@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from adaface import __version__
-from adaface.miniature.album.faults import PICTURES, SHORTEST, Shot
+from adaface.miniature.album.faults import PICTURES, SHORTEST, Shot, portrait
 from adaface.miniature.album.photo_file import class_map, upright
 from adaface.miniature.album.plan import FLAT, PEOPLE, AlbumSize, Photo, plan_album
 from adaface.miniature.render import Face
@@ -114,19 +114,24 @@ def make_photo(photo: Photo) -> Made:
     """Draw and store one photograph. A function of `photo` alone."""
     rng = np.random.default_rng(photo.seed)
     if photo.copy_of is None:
-        shot = PICTURES.get(photo.kind, PICTURES["good"])(photo.identity, rng)
+        shot = _shot(photo, rng)
         data = photo.jpeg.encode(shot.image)
         if photo.kind == "broken":
             data, variant = _damage(data, rng)
             return _row(photo, None, {"variant": variant}), data, None
     else:
         original = photo.copy_of
-        shot = PICTURES["good"](original.identity, np.random.default_rng(original.seed))
+        shot = _shot(original, np.random.default_rng(original.seed))
         data = original.jpeg.encode(shot.image)
         if photo.kind == "near_duplicate":
             shot = _smaller(upright(data), shot, rng)
             data = photo.jpeg.encode(shot.image)
     return _row(photo, shot, shot.details), data, class_map(shot.classes)
+
+
+def _shot(photo: Photo, rng: np.random.Generator) -> Shot:
+    draw = PICTURES.get(photo.kind, portrait)
+    return portrait(photo.identity, rng, studio=photo.studio) if draw is portrait else draw(photo.identity, rng)
 
 
 def _damage(data: bytes, rng: np.random.Generator) -> tuple[bytes, str]:

@@ -149,6 +149,23 @@ def test_the_pipeline_lists_both_folders_as_sources(album, truth):
     assert not listing.ignored
 
 
+def test_the_share_in_a_studio_changes_nothing_but_the_scenes(tmp_path):
+    def rows(studio: float) -> list[dict]:
+        folder = tmp_path / str(studio)
+        write_album(folder, AlbumSize(identities=3, images=8, faults=0.25, flat=6, seed=5, studio=studio))
+        return read_truth(folder)
+
+    none, some, every = rows(0.0), rows(0.5), rows(1.0)
+    plain = {name: value for name, value in vars(Scene()).items()}
+    in_studio = [[row["scene"] == plain for row in rows_ if row["kind"] == "good"] for rows_ in (none, some, every)]
+    assert sum(in_studio[0]) <= 1 and 0.2 < sum(in_studio[1]) / len(in_studio[1]) < 0.8 and all(in_studio[2])
+    for rows_ in (some, every):
+        for before, row in zip(none, rows_, strict=True):
+            assert [row[name] for name in ("path", "person", "kind", "identity", "jpeg")] == [
+                before[name] for name in ("path", "person", "kind", "identity", "jpeg")
+            ]
+
+
 def test_the_strangers_of_the_flat_folder_are_all_different(truth):
     people = [row["person"] for row in truth if row["folder"] is None and row["person"] and not row["copy_of"]]
     assert len(set(people)) == len(people)
