@@ -19,9 +19,6 @@ FACES ?= $(SHARED)/faces
 PACK ?= $(SHARED)/models/real_pack
 PARSER ?= $(SHARED)/models/parse_skin_cloth_hair.onnx
 OUT ?= out/demo
-# The album of the demo.
-ALBUM = $(OUT)/album
-RENDER ?= --identities 24 --images 12 --faults 0.3
 
 PIP := $(PY) -m pip --disable-pip-version-check
 
@@ -59,13 +56,19 @@ $(STAMP): pyproject.toml constraints.txt
 	@if [ -f $(VENV)/.gpu ]; then $(MAKE) --no-print-directory swap-onnxruntime; fi
 	@touch $@
 
-demo: venv  ## draw an album of faces, build a dataset from it, compare it with the truth; into OUT (out/demo)
-	@[ -f "$(ALBUM)/truth.jsonl" ] || $(PY) -m flows.cli render-faces "$(ALBUM)" $(RENDER)
-	$(PY) -m flows.cli build-dataset --config configs/miniature.yaml --set 'data.output="$(OUT)/dataset"' \
-		--set 'data.sources.0.path="$(ALBUM)/people"' --set 'data.sources.1.path="$(ALBUM)/flat"'
+demo: venv  ## the whole chain in minutes: drawn faces, dataset, training, evaluation, pictures; into OUT (out/demo)
+	@mkdir -p "$(OUT)" && sed 's|out/demo|$(OUT)|g' configs/changes/demo.yaml > "$(OUT)/changes.yaml"
+	$(PY) -m flows.cli pipeline --config configs/miniature.yaml --changes "$(OUT)/changes.yaml"
 	@# a missed bar is said in the table; the command by itself exits 1 then, the demo has still done its work
-	@echo; $(PY) -m ray_jobs.miniature_proof "$(ALBUM)" "$(OUT)/dataset" || [ $$? -eq 1 ]
-	@echo; echo "the report: $(abspath $(OUT))/dataset/report/index.html"
+	@echo; $(PY) -m ray_jobs.miniature_proof "$(OUT)/album" "$(OUT)/dataset" || [ $$? -eq 1 ]
+	@echo; rm -rf "$(OUT)/pictures"; photos=("$(OUT)"/people/people/*); \
+	$(PY) -m flows.cli generate --encoder "$(OUT)/runs" --images "$${photos[0]}" --out "$(OUT)/pictures" \
+		--base package://adaface.miniature/weights/sd --negative '' --steps 20 --images-per-prompt 3 \
+		--prompt 'a photo of a z' --prompt 'a photo of a z on the beach' --prompt 'a photo of a z wearing a red shirt' \
+		--prompt 'an oil painting of a z'
+	@echo; echo "somebody in compositions: $(abspath $(OUT))/pictures/grid.png"; \
+	echo "the evaluation:           $(abspath $(OUT))/evaluation/report/index.html"; \
+	echo "the dataset:              $(abspath $(OUT))/dataset/report/index.html"
 
 demo-photos: venv  ## build a dataset from the photos in FACES into OUT/photos
 	@missing=; \

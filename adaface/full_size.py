@@ -12,47 +12,32 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from adaface.encoder.config import EncoderConfig
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.model_path import model_path
+from adaface.random_networks import TOKENIZER, NetworkSizes, default_dtype, random_text_model, random_unet
 from adaface.subjects.subject import load_adaface
 
 LIMIT = 16e9  # bytes of memory that all of it may take
-TOKENIZER = "package://adaface.miniature/weights/clip"  # a small one; which words it knows changes nothing here
 PROMPT = "a photo of z riding a horse"
-
-_TEXT = {
-    "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "max_position_embeddings": 77,
-}  # fmt: skip
-_UNET = {"cross_attention_dim": 768, "sample_size": 64}
-_VAE = {
-    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512,
-    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Sizes of all models, as their libraries call them. The defaults are Stable Diffusion 1.5 and Arc2Face."""
+class Sizes(NetworkSizes):
+    """Of the models and of the run."""
 
-    text: Mapping[str, int] = field(default_factory=lambda: dict(_TEXT))
-    unet: Mapping[str, Any] = field(default_factory=lambda: dict(_UNET))
-    vae: Mapping[str, Any] = field(default_factory=lambda: dict(_VAE))
-    id_dim: int = 512
-    multiplier: int = 4  # keys and values of the inverse encoder per token, as in the original's extended checkpoints
     side: int = 512  # of the picture, px
     steps: int = 2
     needed: float = 6e9  # bytes that must be free; 4.7 GB were measured on one thread
@@ -139,18 +124,14 @@ Timed = Callable[..., Any]
 def _build_pipeline(sizes: Sizes, timed: Timed) -> StableDiffusionPipeline:
     """All of it in bfloat16: pipelines want one dtype."""
     tokenizer = CLIPTokenizer.from_pretrained(model_path(TOKENIZER))
-    with timed("UNet") as said, _default_dtype(torch.bfloat16):
-        with torch.device("meta"):
-            unet = UNet2DConditionModel(**sizes.unet)
-        # made in its dtype and filled once: in float32 it would take twice as much, for a moment
-        unet = unet.to_empty(device="cpu").eval()
-        _fill(unet)
+    with timed("UNet") as said:
+        unet = random_unet(sizes, torch.bfloat16)
         said.append(_described(unet))
-    with timed("VAE") as said, _default_dtype(torch.bfloat16):
+    with timed("VAE") as said, default_dtype(torch.bfloat16):
         vae = AutoencoderKL(**sizes.vae).eval()
         said.append(_described(vae))
-    with timed("text encoder") as said, _default_dtype(torch.bfloat16):
-        text = _text_model(sizes, tokenizer)
+    with timed("text encoder") as said, default_dtype(torch.bfloat16):
+        text = random_text_model(sizes, tokenizer)
         said.append(_described(text))
     pipe = StableDiffusionPipeline(
         vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, safety_checker=None, feature_extractor=None,
@@ -169,14 +150,9 @@ def _build_encoder(sizes: Sizes, tokenizer: Any, timed: Timed) -> AdaFaceEncoder
         config = EncoderConfig.for_tokenizer(
             tokenizer, id_dim=sizes.id_dim, text=dict(sizes.text), multipliers=multipliers
         )
-        encoder = AdaFaceEncoder(config, _text_model(sizes, tokenizer)).eval()
+        encoder = AdaFaceEncoder(config, random_text_model(sizes, tokenizer)).eval()
         said.append(f"{_described(encoder)} with its teacher")
     return encoder
-
-
-def _text_model(sizes: Sizes, tokenizer: Any) -> CLIPTextModel:
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    return CLIPTextModel(CLIPTextConfig(**sizes.text, **ends)).eval()
 
 
 def _draw(pipe: StableDiffusionPipeline, states: dict, sizes: Sizes, timed: Timed) -> None:
@@ -198,29 +174,6 @@ def _draw(pipe: StableDiffusionPipeline, states: dict, sizes: Sizes, timed: Time
         picture = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     if not (torch.isfinite(latents).all() and torch.isfinite(picture).all()):
         raise RuntimeError("the picture holds numbers that are not finite; bfloat16 does not work on this machine")
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@torch.no_grad()
-def _fill(model: nn.Module) -> None:
-    """Weights of about the size that networks start with, in a moment: one block of random numbers, again and again."""
-    block = torch.randn(1 << 20).to(torch.bfloat16)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1:
-            parameter.fill_(float(name.endswith("weight")))  # norms, and biases
-            continue
-        for part in parameter.view(-1).split(len(block)):
-            part.copy_(block[: len(part)])
-        parameter.mul_(parameter[0].numel() ** -0.5)
 
 
 def _described(model: nn.Module) -> str:

@@ -69,34 +69,6 @@ def robust_centre(embeddings: np.ndarray, usable: np.ndarray) -> Centre:
     return Centre(mean, embeddings @ mean)
 
 
-def person_type(gender: np.ndarray, age: np.ndarray) -> tuple[str, int | None, int | None]:
-    """The class word of an identity, with its majority gender and median age.
-
-    Age bands are the original's (filter_faces.py): up to 18 girl or boy, then young woman or man, from 30 woman or
-    man. Where the original averages and leaves a tie undefined, we take majority and median, and call a tie "person".
-
-    Args:
-        gender: (n,) float, 1 male, 0 female, NaN unknown.
-        age: (n,) float, years, NaN unknown.
-    """
-    gender, age = gender[~np.isnan(gender)], age[~np.isnan(age)]
-    if not len(gender) or not len(age):
-        return "person", None, None
-    median = float(np.median(age))
-    years = int(median)
-    share = float(gender.mean())
-    if share == 0.5:
-        return "person", None, years
-    male = share > 0.5
-    if median <= 18:
-        word = "boy" if male else "girl"
-    elif median < 30:
-        word = "young man" if male else "young woman"
-    else:
-        word = "man" if male else "woman"
-    return word, int(male), years
-
-
 def nearest_other(
     embeddings: np.ndarray, own: np.ndarray, means: np.ndarray, block: int = 4096
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from adaface.perception.person_type import person_type
 from data_pipeline.config import DataConfig
 from data_pipeline.duplicates import exact_duplicates, near_duplicates_across, near_duplicates_inside
 from data_pipeline.identities import (
     Centre,
     merged_into_larger,
     nearest_other,
-    person_type,
     plain_centre,
     robust_centre,
 )

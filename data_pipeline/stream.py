@@ -134,7 +134,7 @@ class TrainingStream:
         """
         if self._prefetch is None:
             threads, ahead = self.config.threads, self.config.ahead
-            self._prefetch = Prefetch(self._turn, self._taken, 1, threads=threads, ahead=ahead)
+            self._prefetch = Prefetch(self._turn, self._taken, threads=threads, ahead=ahead)
         try:
             sample, bad = self._prefetch.take()
         except (OSError, ValueError):

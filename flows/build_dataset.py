@@ -6,36 +6,24 @@ at `address` or RAY_ADDRESS, else as a child process with a Ray of its own.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from prefect import Flow, flow, get_run_logger
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.runtime import flow_run as this_run
+from prefect import flow, get_run_logger
 
 from data_pipeline.storage import Storage
 from flows.dataset_artifacts import publish
-from flows.job_task import run_job_of_flow, stop_jobs
-from flows.submission import cluster_in_environment
+from flows.job_files import read_result
+from flows.job_task import run_job_of_flow, runs_elsewhere, stop_jobs
+from flows.run_names import named_after
 from ray_jobs.config import DatasetConfig, with_absolute_paths
-from ray_jobs.config_file import ConfigError, load, resolved_yaml
+from ray_jobs.config_file import load, resolved_yaml
 
 JOB = "build-dataset"
 # Phases of the job and their rough share of its time, for the progress bar.
 SHARES = {"scan": 0.05, "analyse": 0.75, "select": 0.02, "shard": 0.15, "report": 0.03}
 
 
-def run_name() -> str:
-    """The output's name and the start of the run's id, for example `faces-0194a2c7`."""
-    given = this_run.parameters
-    try:
-        output = load(DatasetConfig, given["config"], given["overrides"]).data.output
-    except ConfigError:  # the flow itself says what is wrong
-        output = Path(given["config"]).stem
-    return f"{output.rstrip('/').rsplit('/', 1)[-1]}-{this_run.id[:8]}"
-
-
-@flow(name="build-dataset", flow_run_name=run_name)
+@flow(name="build-dataset", flow_run_name=named_after(DatasetConfig, lambda config: config.data.output))
 def build_dataset(
     config: str = "configs/faces.yaml",
     overrides: list[str] = [],  # noqa: B006 - never changed; Prefect shows it as the default in its form
@@ -56,25 +44,22 @@ def build_dataset(
         ConfigError: every problem of the configuration, before anything is started.
         JobFailed: with the last lines of the job.
     """
-    logger = get_run_logger()
     checked = load(DatasetConfig, config, overrides)
-    if address or cluster_in_environment():
+    if runs_elsewhere(address):
         checked = with_absolute_paths(checked)
-    output = Storage(checked.data.output)
-    run_job_of_flow(JOB, resolved_yaml(checked), output.uri, address or None, SHARES)
+    return built(checked, address)
 
-    if not output.exists("dataset.json"):
-        raise FileNotFoundError(
-            f"the job is done, but {output.locate('dataset.json')} cannot be seen from here: with a cluster of other machines "
-            "`data.output` must be on storage that all share, or a URI such as s3://bucket/name"
-        )
-    dataset = output.read_json("dataset.json")
+
+def built(config: DatasetConfig, address: str | None, label: str = JOB) -> dict[str, Any]:
+    """Run the job inside of a flow run and show what came out; see `build_dataset` and `run_job_of_flow`."""
+    output = Storage(config.data.output)
+    run_job_of_flow(JOB, resolved_yaml(config), output.uri, address or None, SHARES, label)
+    dataset = read_result(output, "dataset.json", "data.output")
     publish(dataset, output)
     counts = dataset["counts"]
-    logger.info("%s: %s of %s images accepted", output.uri, f"{counts['accepted']:,}", f"{counts['found']:,}")
+    accepted, found = f"{counts['accepted']:,}", f"{counts['found']:,}"
+    get_run_logger().info("%s: %s of %s images accepted", output.uri, accepted, found)
     return {"output": output.uri, "counts": counts, "config_hash": dataset["config_hash"]}
 
 
-@build_dataset.on_cancellation
-def stop_job(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    stop_jobs(JOB, flow, flow_run)
+build_dataset.on_cancellation(stop_jobs)

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flows import cli_data, cli_encoder, cli_evaluation
+from flows import cli_data, cli_encoder, cli_evaluation, cli_jobs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
-        next_time = "goes on where this one stopped" if arguments.run is cli_data.build_dataset else "starts anew"
+        next_time = (
+            "goes on where this one stopped" if arguments.run.__module__ == cli_jobs.__name__ else "starts anew"
+        )
         print(f"adaface: interrupted; the same command {next_time}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
@@ -49,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (cli_data, cli_encoder, cli_evaluation):
+    for module in (cli_data, cli_jobs, cli_encoder, cli_evaluation):
         module.add_commands(commands, common)
     return parser
 

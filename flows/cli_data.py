@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
+from pathlib import Path
 
 # Each command imports what it needs when it runs: `adaface --help` must not take the seconds that torch and Ray take.
 
@@ -13,16 +13,7 @@ def add_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add them to the command line; `common` are the options that every command has."""
-    configured = argparse.ArgumentParser(add_help=False)
-    configured.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one value of the configuration, e.g. data.min_face=64; may be repeated",
-    )
-    examine = commands.add_parser("doctor", parents=[common, configured], help="look for what is missing or broken")
+    examine = commands.add_parser("doctor", parents=[common, configured()], help="look for what is missing or broken")
     examine.add_argument("--config", metavar="FILE", help="also look at the models, sources and output of this one")
     examine.add_argument("--json", action="store_true", help="print the findings as JSON")
     examine.add_argument(
@@ -31,13 +22,6 @@ def add_commands(
         help="also run models of Stable Diffusion 1.5's size with random weights on the CPU (minutes, 6 GB of memory)",
     )
     examine.set_defaults(run=doctor)
-
-    build = commands.add_parser("build-dataset", parents=[common, configured], help="photos -> dataset folder")
-    build.add_argument(
-        "--config", metavar="FILE", required=True, help="configuration; configs/faces.yaml is a template"
-    )
-    build.add_argument("--address", help="a running Ray cluster; without it, or RAY_ADDRESS, a local Ray is started")
-    build.set_defaults(run=build_dataset)
 
     verify = commands.add_parser("verify-dataset", parents=[common], help="check every file of a dataset folder")
     verify.add_argument("dataset", help="dataset folder or URI")
@@ -57,10 +41,51 @@ def add_commands(
     render.add_argument("--faults", type=float, required=True, metavar="F", help="share of faulty files, 0 to 0.5")
     render.add_argument("--flat", type=int, metavar="K", help="files in the flat folder (default: 2 N)")
     render.add_argument(
-        "--studio", type=float, default=0.0, metavar="S", help="share of the good photos taken in a studio (default: 0)"
+        "--studio",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="share of the good photos taken in a studio (default: 0)",
     )
     render.add_argument("--seed", type=int, default=0, help="equal seeds give equal files (default: 0)")
     render.set_defaults(run=render_faces)
+
+
+def configured() -> argparse.ArgumentParser:
+    """The options that change a configuration; later ones win."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one value of the configuration, e.g. data.min_face=64; may be repeated",
+    )
+    parser.add_argument(
+        "--changes",
+        action="extend",
+        type=_changes,
+        metavar="FILE",
+        dest="overrides",
+        help="change all that is in this YAML file, which has sections and keys as the configuration has",
+    )
+    return parser
+
+
+def _changes(file: str) -> list[str]:
+    """A file of changes as `--set` takes them."""
+    import yaml
+
+    from ray_jobs.pipeline_config import flattened
+
+    try:
+        values = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise argparse.ArgumentTypeError(f"{file} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"{file} has no sections")
+    return list(flattened(values))
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -72,23 +97,6 @@ def doctor(arguments: argparse.Namespace) -> int:
     findings = examine(arguments.config, arguments.overrides) + findings
     (print_json if arguments.json else print_table)(findings, sys.stdout)
     return exit_code(findings)
-
-
-def build_dataset(arguments: argparse.Namespace) -> int:
-    from ray_jobs.config import DatasetConfig
-    from ray_jobs.config_file import load
-
-    config = load(DatasetConfig, arguments.config, arguments.overrides)  # before the imports that take seconds
-    from ray_jobs.build_dataset import run
-    from ray_jobs.runtime import log_to_stdout
-
-    log_to_stdout()
-    # the way out of an exception: Ray is shut down and progress.json says that the build has ended
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    dataset = run(config, address=arguments.address)
-    for reason, images in sorted(dataset["reasons"].items(), key=lambda item: -item[1]):
-        print(f"{images:>8,}  {reason}")
-    return 0
 
 
 def verify_dataset(arguments: argparse.Namespace) -> int:

@@ -57,7 +57,12 @@ def add_commands(
         argument_default=argparse.SUPPRESS,  # the defaults are those of GenerateSettings
         help="photos of a person and prompts -> pictures of that person",
     )
-    draw.add_argument("--encoder", required=True, metavar="DIR", help="encoder: folder, package://... or hub id")
+    draw.add_argument(
+        "--encoder",
+        required=True,
+        metavar="DIR",
+        help="encoder: folder, package://... or hub id; in a folder of runs the newest",
+    )
     draw.add_argument("--images", required=True, nargs="+", metavar="PATH", help="photos of one person, or folders")
     draw.add_argument(
         "--prompt",
@@ -159,12 +164,18 @@ def generate(arguments: argparse.Namespace) -> int:
     from dataclasses import fields
 
     _quiet()
+    from adaface.encoder.files import CONFIG
+    from adaface.evaluation.methods.encoder import newest_encoder
+    from adaface.model_path import model_path
     from adaface.subjects import generate as drawing
 
     given = vars(arguments)
     values = {field.name: given[field.name] for field in fields(drawing.GenerateSettings) if field.name in given}
     for name in ("images", "prompts"):
         values[name] = tuple(values[name])
+    folder = model_path(arguments.encoder)
+    if folder.is_dir() and not (folder / CONFIG).is_file():  # a run, or a folder of runs
+        values["encoder"] = str(newest_encoder(folder))
     if "guidance" in values:
         scales = values["guidance"]
         values["guidance"] = (scales[0], scales[0]) if len(scales) == 1 else tuple(scales)

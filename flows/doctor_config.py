@@ -12,24 +12,68 @@ from flows.doctor_machine import check_disk
 
 if TYPE_CHECKING:
     from data_pipeline.config import DataConfig
-    from ray_jobs.config import DatasetConfig
+    from ray_jobs.config import DatasetConfig, JobConfig
 
 
 def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[Finding]:
-    """Everything that a build with this configuration needs; a configuration with problems is not looked into."""
+    """Everything that the job needs whose configuration this is; one with problems is not looked into."""
     from ray_jobs.config import DatasetConfig
     from ray_jobs.config_file import ConfigError, config_hash, load
+    from ray_jobs.distill_config import DistillConfig
+    from ray_jobs.evaluate_config import EvaluateConfig
 
+    job, model = job_of(config_file)
     try:
-        config = load(DatasetConfig, config_file, overrides)
+        config = load(model, config_file, overrides)
     except ConfigError as error:
         for problem in error.problems:
             yield Finding("fail", "config", problem, "correct it there")
         return
-    yield Finding("ok", "config", f"{config_file}, hash {config_hash(config)}")
-    yield from check_models(config)
-    yield from check_sources(config.data)
-    yield from check_output(config.data.output)
+    yield Finding("ok", "config", f"{config_file}, of {job}, hash {config_hash(config)}")
+    if isinstance(config, DatasetConfig):
+        yield from check_models(config)
+        yield from check_sources(config.data)
+        yield from check_output(config.data.output)
+    elif isinstance(config, DistillConfig):
+        from ray_jobs.distill_preflight import problems_of
+
+        yield from check_inputs(problems_of(config), "models and datasets")
+        yield from check_output(f"{config.output}/{config.name}", "the run", "output")
+    else:
+        from adaface.evaluation.preflight import problems
+
+        assert isinstance(config, EvaluateConfig)
+        yield from check_inputs(problems(config), "subjects, prompts and models")
+        yield from check_output(config.output, "the evaluation", "output")
+
+
+def job_of(config_file: str) -> tuple[str, type[JobConfig]]:
+    """The job that has most of the sections of this file, and its configuration; for no such file, build-dataset."""
+    import yaml
+
+    from ray_jobs.config import DatasetConfig
+    from ray_jobs.distill_config import DistillConfig
+    from ray_jobs.evaluate_config import EvaluateConfig
+
+    jobs: dict[str, type[JobConfig]] = {
+        "build-dataset": DatasetConfig,
+        "evaluate": EvaluateConfig,
+        "distill": DistillConfig,
+    }
+    try:
+        sections = yaml.safe_load(Path(config_file).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # `load` says what is wrong with it
+        sections = None
+    known = sections.keys() if isinstance(sections, dict) else set()
+    return max(jobs.items(), key=lambda job: len(known & job[1].model_fields.keys()))
+
+
+def check_inputs(problems: Sequence[str], what: str) -> Iterator[Finding]:
+    """What a job finds before it begins."""
+    for problem in problems:
+        yield Finding("fail", "inputs", problem, "correct it, or the configuration")
+    if not problems:
+        yield Finding("ok", "inputs", f"{what} are there")
 
 
 def check_models(config: DatasetConfig) -> Iterator[Finding]:
@@ -77,8 +121,8 @@ def check_sources(data: DataConfig) -> Iterator[Finding]:
             yield Finding("fail", "sources", f"{source.label}: nothing at {source.path}", remedy)
 
 
-def check_output(output: str) -> Iterator[Finding]:
-    """Whether the dataset can be written, and whether there is one already."""
+def check_output(output: str, what: str = "the dataset", key: str = "data.output") -> Iterator[Finding]:
+    """Whether the result can be written, and whether there is one already."""
     from data_pipeline.storage import Storage, is_uri
 
     output = _home(output)
@@ -87,9 +131,9 @@ def check_output(output: str) -> Iterator[Finding]:
         while not folder.exists():
             folder = folder.parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
-            yield Finding("fail", "output", f"{output} cannot be written: {folder} refuses it", "change data.output")
+            yield Finding("fail", "output", f"{output} cannot be written: {folder} refuses it", f"change {key}")
             return
-        yield from check_disk(folder, f"the dataset {output}", area="output")
+        yield from check_disk(folder, f"{what} {output}", area="output")
     try:
         started = Storage(output).exists("config.yaml")
     except (OSError, ValueError) as error:
@@ -97,7 +141,7 @@ def check_output(output: str) -> Iterator[Finding]:
         yield Finding("fail", "output", f"{output} cannot be reached: {error}", remedy)
         return
     if started:
-        yield Finding("info", "output", f"{output} holds a dataset already: a build continues it")
+        yield Finding("info", "output", f"{what} {output} has been begun: the job continues it")
     elif is_uri(output):
         yield Finding("ok", "output", f"{output} can be reached; whether it can be written shows the first run")
 

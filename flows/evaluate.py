@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from prefect import Flow, flow, get_run_logger
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.runtime import flow_run as this_run
 from prefect.states import Completed
 
 from data_pipeline.storage import Storage
 from flows.dataset_artifacts import report_link
-from flows.job_task import run_job_of_flow, stop_jobs
+from flows.job_files import read_result
+from flows.job_task import run_job_of_flow, runs_elsewhere, stop_jobs
 from flows.outcome import Regression
-from flows.submission import cluster_in_environment
-from ray_jobs.config_file import ConfigError, load, resolved_yaml
+from flows.run_names import named_after
+from ray_jobs.config_file import load, resolved_yaml
 from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths
 
 JOB = "evaluate"
@@ -27,17 +26,7 @@ JOB = "evaluate"
 SHARES = {"faces": 0.05, "pictures": 0.9, "scores": 0.03, "report": 0.02}
 
 
-def run_name() -> str:
-    """The output's name and the start of the run's id, for example `miniature-0194a2c7`."""
-    given = this_run.parameters
-    try:
-        output = load(EvaluateConfig, given["config"], given["overrides"]).output
-    except ConfigError:  # the flow itself says what is wrong
-        output = str(given["config"])
-    return f"{output.rstrip('/').rsplit('/', 1)[-1]}-{this_run.id[:8]}"
-
-
-@flow(name="evaluate", flow_run_name=run_name)
+@flow(name="evaluate", flow_run_name=named_after(EvaluateConfig, lambda config: config.output))
 def evaluate(
     config: str = "configs/evaluate-miniature.yaml",
     overrides: list[str] = [],  # noqa: B006 - never changed; Prefect shows it as the default in its form
@@ -62,9 +51,8 @@ def evaluate(
         JobFailed: with the last lines of the job.
         Regression: what fell, and from where to where.
     """
-    logger = get_run_logger()
     checked = load(EvaluateConfig, config, overrides)
-    if address or cluster_in_environment():
+    if runs_elsewhere(address):
         checked = with_absolute_paths(checked)
     if only_new:
         from ray_jobs.evaluate_history import known_encoders
@@ -72,19 +60,20 @@ def evaluate(
         names = known_encoders(checked)
         if names is not None:
             said = f"nothing new: {', '.join(names) or 'no encoder'} evaluated before"
-            logger.info(said)
+            get_run_logger().info(said)
             return Completed(name="Nothing new", message=said)
-    output = Storage(checked.output)
-    run_job_of_flow(JOB, resolved_yaml(checked), output.uri, address or None, SHARES)
+    return evaluated(checked, address, on_regression)
 
-    if not output.exists("summary.json"):
-        raise FileNotFoundError(
-            f"the job is done, but {output.locate('summary.json')} cannot be seen from here: with a cluster of other "
-            "machines `output` must be on storage that all share, or a URI such as s3://bucket/name"
-        )
-    summary = output.read_json("summary.json")
+
+def evaluated(
+    config: EvaluateConfig, address: str | None, on_regression: Literal["fail", "warn"], label: str = JOB
+) -> dict[str, Any]:
+    """Run the job inside of a flow run and show what came out; see `evaluate` and `run_job_of_flow`."""
+    output = Storage(config.output)
+    run_job_of_flow(JOB, resolved_yaml(config), output.uri, address or None, SHARES, label)
+    summary = read_result(output, "summary.json", "output")
     _publish(summary, output)
-    findings = summary["findings"]
+    logger, findings = get_run_logger(), summary["findings"]
     for finding in findings:
         log = {"fail": logger.error, "warn": logger.warning}.get(finding["level"], logger.info)
         log("%s", finding["text"])
@@ -98,9 +87,7 @@ def evaluate(
     return {"output": output.uri, "summary": means, "findings": findings}
 
 
-@evaluate.on_cancellation
-def stop_job(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    stop_jobs(JOB, flow, flow_run)
+evaluate.on_cancellation(stop_jobs)
 
 
 def _publish(summary: dict[str, Any], output: Storage) -> None:

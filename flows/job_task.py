@@ -25,6 +25,11 @@ from flows.submission import (
 )
 
 
+def runs_elsewhere(address: str | None) -> bool:
+    """Whether a job of a flow goes to a cluster, where it is in another folder, perhaps on another machine."""
+    return bool(address or cluster_in_environment())
+
+
 def worth_another_try(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """No retry of what would end alike: a bad configuration, or a job that somebody stopped."""
     error = state.data
@@ -44,20 +49,21 @@ def run_job_of_flow(
     output: str,
     address: str | None,
     shares: dict[str, float],
+    label: str,
 ) -> None:
     """Start the job, or go on following the one that an earlier try or worker of this flow run has started.
 
     Args:
-        name: of the job in words with dashes, `build-dataset` for `ray_jobs.build_dataset`; names its submissions and
-            the progress artifact too.
+        name: of the job in words with dashes, `build-dataset` for `ray_jobs.build_dataset`.
         config_yaml: the resolved configuration.
         output: folder or URI where the job keeps `progress.json`.
         address: of a Ray cluster; None: RAY_ADDRESS, else a Ray of the job's own.
         shares: phases of the job and their rough share of its time.
+        label: names its submissions and its progress artifact, one for each job of a flow run.
     """
     logger = get_run_logger()
-    on_cluster = bool(address or cluster_in_environment())
-    job = _job_name(name, str(this_run.id))
+    on_cluster = runs_elsewhere(address)
+    job = f"{label}-{this_run.id}"
     submission_id = attempt_id(connect(address), job) if on_cluster else job
     logger.info("job %s %s", submission_id, f"on {address or 'RAY_ADDRESS'}" if on_cluster else "as a child process")
     with tempfile.TemporaryDirectory(prefix="adaface-flow-") as folder:
@@ -69,17 +75,16 @@ def run_job_of_flow(
             address=address,
             submission_id=submission_id,
             on_log=lambda line: logger.info("%s", line),
-            on_poll=ProgressFollower(Storage(output), shares, f"{name}-progress", logger),
+            on_poll=ProgressFollower(Storage(output), shares, f"{label}-progress", logger),
         )
 
 
-def stop_jobs(name: str, flow: Flow[..., Any], flow_run: FlowRun) -> None:
-    """End the jobs of a cancelled run on the cluster. A run whose worker only died keeps them: its retry goes on."""
+def stop_jobs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """For `on_cancellation`: end the jobs of a cancelled run on the cluster.
+
+    A run whose worker only died keeps them: its retry goes on.
+    """
     address = flow_run.parameters.get("address")
-    if address or cluster_in_environment():
-        for submission_id in stop_attempts(address, _job_name(name, str(flow_run.id))):
+    if runs_elsewhere(address):
+        for submission_id in stop_attempts(address, str(flow_run.id)):
             flow_run_logger(flow_run, flow).info("stopped job %s", submission_id)
-
-
-def _job_name(name: str, flow_run_id: str) -> str:
-    return f"{name}-{flow_run_id}"

@@ -7,6 +7,7 @@ asks for the same id later attaches to the job that is there instead of starting
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -118,14 +119,18 @@ def find(client: JobSubmissionClient, submission_id: str) -> JobDetails | None:
         raise
 
 
-def attempt_id(client: JobSubmissionClient, name: str) -> str:
+def attempt_id(client: JobSubmissionClient, name: str, *, again: bool = False) -> str:
     """`NAME-1`, or `NAME-2` when NAME-1 has failed or was stopped, and so on: the job to start or to follow now.
 
     The attempts are counted on the cluster, so a follower that comes back after a crash, in another process or on
     another machine, gets the id of the job that its predecessor started.
+
+    Args:
+        again: one that has succeeded is not followed to its end either, but started again.
     """
+    ended = ("FAILED", "STOPPED", "SUCCEEDED") if again else ("FAILED", "STOPPED")
     attempt = 1
-    while (job := find(client, f"{name}-{attempt}")) is not None and job.status in ("FAILED", "STOPPED"):
+    while (job := find(client, f"{name}-{attempt}")) is not None and job.status in ended:
         attempt += 1
     return f"{name}-{attempt}"
 
@@ -160,10 +165,11 @@ def stop(client: JobSubmissionClient, submission_id: str) -> bool:
 
 
 def stop_attempts(address: str | None, name: str) -> list[str]:
-    """End whatever attempt of `name` is running and return the ids of the jobs that were ended."""
+    """End every attempt that is running of the jobs whose names are `name` or end in `-NAME`; the ids of those ended."""
     client = connect(address)
-    submission_id = attempt_id(client, name)
-    return [submission_id] if stop(client, submission_id) else []
+    ours = re.compile(rf"(.*-)?{re.escape(name)}-\d+")
+    ids = [job.submission_id for job in client.list_jobs() if job.submission_id and ours.fullmatch(job.submission_id)]
+    return [submission_id for submission_id in sorted(ids) if stop(client, submission_id)]
 
 
 def _follow(

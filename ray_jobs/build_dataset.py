@@ -6,9 +6,7 @@ shard (tars). A run that was killed anywhere is continued by running it again; t
 
 from __future__ import annotations
 
-import argparse
 import logging
-import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -17,18 +15,19 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import analyse, steps
-from data_pipeline.lock import LockedError, build_lock
+from data_pipeline.lock import build_lock
 from data_pipeline.manifest import MANIFEST
 from data_pipeline.plan import Plan
 from data_pipeline.report import write_report
 from data_pipeline.shards import ShardPlan, write_shard
 from data_pipeline.storage import Storage, json_bytes
 from ray_jobs.config import DatasetConfig, with_absolute_paths
-from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
+from ray_jobs.config_file import config_hash, resolved_yaml
+from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.preflight import Checked, check_all
 from ray_jobs.progress import Progress, duration
-from ray_jobs.runtime import in_worker, joins_cluster, log_to_stdout, ray_session, run_actors, run_tasks
+from ray_jobs.runtime import in_worker, joins_cluster, ray_session, run_actors, run_tasks
 
 log = logging.getLogger(__name__)
 
@@ -237,29 +236,8 @@ class _AnalyseActor:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 failed, 2 bad configuration or input."""
-    parser = argparse.ArgumentParser(prog="python -m ray_jobs.build_dataset", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True, help="YAML file, see configs/")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. data.min_face=64; repeatable"
-    )
-    parser.add_argument(
-        "--address", help="Ray cluster to join; default: the one this was submitted to, or a local one"
-    )
-    options = parser.parse_args(arguments)
-    log_to_stdout()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        run(load(DatasetConfig, options.config, options.set), address=options.address)
-    except LockedError as error:  # nothing is wrong with the input: a later try may succeed
-        log.error("%s", error)
-        return 1
-    except (ConfigError, ValueError, FileNotFoundError) as error:
-        log.error("%s", error)
-        return 2
-    except Exception:
-        log.exception("the build failed; what is finished is kept, run the same command again to go on")
-        return 1
-    return 0
+    options = job_parser("ray_jobs.build_dataset", str(__doc__), DatasetConfig).parse_args(arguments)
+    return run_job_main(options, DatasetConfig, run, kept="what is finished is")
 
 
 if __name__ == "__main__":

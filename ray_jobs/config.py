@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from adaface.perception.config import PerceptionConfig
 from data_pipeline.config import DataConfig
 from data_pipeline.storage import is_uri
+from ray_jobs.pipeline_config import PipelineSection
 
 
 class ClusterConfig(BaseModel):
@@ -27,7 +29,7 @@ class ClusterConfig(BaseModel):
     )
 
 
-class JobConfig(BaseModel):
+class JobConfig(BaseModel, ABC):
     """A configuration file of a job: `configs/*.yaml` plus `--set section.key=value`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,9 +37,9 @@ class JobConfig(BaseModel):
     template: ClassVar[str]  # the file to start from
     example: ClassVar[str]  # of an override
 
+    @abstractmethod
     def what_it_makes(self) -> dict[str, Any]:
         """The configuration without where the result goes and what machines make it: equal values, equal results."""
-        raise NotImplementedError
 
 
 class DatasetConfig(JobConfig):
@@ -49,9 +51,10 @@ class DatasetConfig(JobConfig):
     data: DataConfig
     perception: PerceptionConfig
     cluster: ClusterConfig = ClusterConfig()
+    pipeline: PipelineSection | None = Field(default=None, description="of `adaface pipeline` only: what comes next")
 
     def what_it_makes(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"cluster": True, "data": {"output": True}})
+        return self.model_dump(mode="json", exclude={"cluster": True, "pipeline": True, "data": {"output": True}})
 
 
 def with_absolute_paths(config: DatasetConfig) -> DatasetConfig:

@@ -18,7 +18,8 @@ import yaml
 from pydantic import ValidationError
 
 from ray_jobs.config import JobConfig
-from ray_jobs.config_problems import Place, at, dotted, explain, origin, short
+from ray_jobs.config_problems import at, dotted, explain, origin, short
+from ray_jobs.config_types import Place
 
 Config = TypeVar("Config", bound=JobConfig)
 

@@ -6,21 +6,22 @@ the same random numbers; a worker that dies is replaced and does the same.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.lock import build_lock
 from data_pipeline.storage import Storage
 from data_pipeline.training_set import open_training_set
-from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
+from ray_jobs.config_file import config_hash
 from ray_jobs.distill_config import DistillConfig, with_absolute_paths
 from ray_jobs.distill_preflight import problems_of
+from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import log_to_stdout, ray_session
+from ray_jobs.runtime import ray_session
+from ray_jobs.same_run import begin
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,18 @@ def run(config: DistillConfig, *, address: str | None = None) -> dict[str, Any]:
         {"encoder": path or URI, "steps", "loss", "config_hash"}.
 
     Raises:
-        ValueError: bad input, all problems at once, before a network is loaded.
+        ValueError: bad input, all problems at once, before a network is loaded; somebody else trains this run.
     """
     refuse_lost_output("output", config.output, address)
     if problems := problems_of(config):
         raise ValueError("\n".join(problems))
     config = with_absolute_paths(config)
     out = Storage(f"{config.output}/{config.name}")
+    with build_lock(out):
+        return _run(config, out, address)
+
+
+def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, Any]:
     identity = config_hash(config)
     if out.exists(RESULT):
         done: dict[str, Any] = out.read_json(RESULT)
@@ -55,7 +61,7 @@ def run(config: DistillConfig, *, address: str | None = None) -> dict[str, Any]:
             )
         log.info("%s is done: %s", out.uri, done["encoder"])
         return done
-    out.write_bytes("config.yaml", resolved_yaml(config).encode())
+    begin(out, config)
     # reads every shard that is new once, here and not in each worker
     open_training_set(config.data.datasets, cache=config.data.cache, on_bad=config.data.on_bad)
     try:
@@ -114,28 +120,11 @@ def _keep_encoder(checkpoint: Any, out: Storage) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 failed, 2 bad configuration or input."""
-    parser = argparse.ArgumentParser(prog="python -m ray_jobs.distill", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True, help="YAML file, see configs/")
+    parser = job_parser("ray_jobs.distill", str(__doc__), DistillConfig)
     parser.add_argument("--stage", type=int, choices=(1, 2), help="instead of the configuration's `stage`")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. stage1.seed=7; repeatable"
-    )
-    parser.add_argument(
-        "--address", help="Ray cluster to join; default: the one this was submitted to, or a local one"
-    )
     options = parser.parse_args(arguments)
-    log_to_stdout()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    overrides = [*options.set, *([f"stage={options.stage}"] if options.stage else [])]
-    try:
-        run(load(DistillConfig, options.config, overrides), address=options.address)
-    except (ConfigError, ValueError, FileNotFoundError) as error:
-        log.error("%s", error)
-        return 2
-    except Exception:
-        log.exception("the training failed; checkpoints are kept, run the same command again to go on")
-        return 1
-    return 0
+    stage = [f"stage={options.stage}"] if options.stage else []
+    return run_job_main(options, DistillConfig, run, kept="checkpoints are", overrides=stage)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 
 from adaface.distill.compositions import Compositions
 from adaface.encoder.files import read_config
@@ -12,14 +11,19 @@ from adaface.model_path import model_path
 from data_pipeline.manifest import MANIFEST
 from data_pipeline.storage import Storage
 from ray_jobs.distill_config import DistillConfig
+from ray_jobs.distill_sizes import size_problems
+from ray_jobs.fetched import fetched
 
 
 def problems_of(config: DistillConfig) -> list[str]:
     """One sentence each; empty when the training can begin."""
-    return [*_data(config), *_models(config), *_run(config), *_trackers(config)]
+    models = list(_models(config))
+    sizes = [] if models else size_problems(config)
+    return [*problems_of_data(config), *models, *sizes, *_run(config), *_trackers(config)]
 
 
-def _data(config: DistillConfig) -> Iterator[str]:
+def problems_of_data(config: DistillConfig) -> Iterator[str]:
+    """Those of the datasets alone."""
     for name in config.data.datasets:
         if not Storage(name).exists(MANIFEST):
             yield f"data.datasets: {name} is no finished dataset (no {MANIFEST}); run build-dataset, or name its output"
@@ -64,11 +68,11 @@ def _run(config: DistillConfig) -> Iterator[str]:
         if config.stage == 2:
             yield "stage2.init is missing: stage 2 goes on from an encoder of stage 1; name its folder"
         return
-    path = Path(model_path(run.init))
-    if not path.exists():
-        yield f"stage{config.stage}.init: {run.init}: there is no such encoder folder"
-        return
     try:
+        path = model_path(fetched(run.init))
+        if not path.exists():
+            yield f"stage{config.stage}.init: {run.init}: there is no such encoder folder"
+            return
         copies = set(read_config(path).multipliers)
     except (ValueError, FileNotFoundError) as error:
         yield f"stage{config.stage}.init: {error}"

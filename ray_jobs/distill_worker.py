@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from adaface.distill.background import BackgroundFeatures
 from adaface.distill.checkpoint import load_checkpoint, save_checkpoint
 from adaface.distill.clip_score import ClipScore
 from adaface.distill.compositions import Compositions
+from adaface.distill.contexts import install_layer_contexts
 from adaface.distill.draws import numpy_generator
 from adaface.distill.features import cross_attentions
 from adaface.distill.initial_encoder import initial_encoder
@@ -28,6 +31,7 @@ from data_pipeline.stream import TrainingStream, collate
 from ray_jobs.config_file import config_hash
 from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_log import RunLog
+from ray_jobs.fetched import fetched
 from ray_jobs.runtime import quiet_model_loading
 
 _PANEL_DRAWS = 1000  # among which the people of the panel are looked for
@@ -42,7 +46,7 @@ def train(settings: Mapping[str, Any]) -> None:
     config = DistillConfig.model_validate(settings["config"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    quiet_model_loading()
+    quiet_model_loading("transformers", "diffusers")
     torch.set_num_threads(config.machines.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()
@@ -60,7 +64,10 @@ def train(settings: Mapping[str, Any]) -> None:
                 stream.load_state(load_checkpoint(Path(folder), trainer, run=run))
             log.info("goes on after step %d", trainer.number)
         out = Storage(f"{config.output}/{config.name}")
-        panel = choose_panel(config, stream) if rank == 0 and config.log.panel_every else None
+        if rank == 0:
+            for left in Path(tempfile.gettempdir()).glob(f"{_prefix(config)}*"):  # of a worker that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        panel = choose_panel(config, stream) if rank == 0 and _has_panel(config) else None
         with RunLog(config, out, trainer, rank, panel) as written:
             while not trainer.finished:
                 report = trainer.step()
@@ -75,9 +82,10 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         config.models.teacher_unet,
         device=device,
         precision=config.models.precision,
-        vae=config.data.latents is None or config.stage == 2,
+        vae=config.data.latents is None or config.stage == 2 or _has_panel(config),
     )
     if config.models.checkpoint_gradients:
+        install_layer_contexts(models.unet)  # the backward pass runs the layers again, after any `with`
         models.unet.enable_gradient_checkpointing()
     if config.models.compile:
         models.compiled = torch.compile(models.unet)
@@ -85,7 +93,7 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
     uses_background = config.stage == 2 and config.models.vision
     background = BackgroundFeatures(str(config.models.vision), device) if uses_background else None
     encoder = initial_encoder(
-        init=config.run_config.init,
+        init=config.run_config.init and fetched(config.run_config.init),
         multiplier=config.run_config.multiplier,
         teacher_text=config.models.teacher_text,
         text_model=config.models.text_model,
@@ -115,11 +123,12 @@ def _wrapped(task: DistillTask, device: torch.device) -> nn.Module:
     return nn.parallel.DistributedDataParallel(task, device_ids=devices, find_unused_parameters=True)
 
 
-def choose_panel(config: DistillConfig, stream: TrainingStream) -> Panel | None:
-    """The first few people of the stream, the same ones in every process; None where no pictures are read."""
-    if not config.data.images:
-        log.info("no pictures are read, so there is no panel of people")
-        return None
+def _has_panel(config: DistillConfig) -> bool:
+    return config.log.panel_every is not None and config.data.images
+
+
+def choose_panel(config: DistillConfig, stream: TrainingStream) -> Panel:
+    """The first few people of the stream, the same ones in every process."""
     chosen: dict[str, Any] = {}
     for number in range(_PANEL_DRAWS):
         sample = stream.draw(number)
@@ -168,9 +177,13 @@ def _tell(
         written.checkpoint(None)
         ray.train.report(metrics)
         return
-    folder = tempfile.mkdtemp(prefix="adaface-checkpoint-")  # Ray deletes it when it is uploaded
-    save_checkpoint(Path(folder), trainer, data=stream.state(), run=run)
-    written.checkpoint(Path(folder))
+    folder = Path(tempfile.mkdtemp(prefix=_prefix(config)))  # Ray deletes it when it is uploaded
+    try:
+        save_checkpoint(folder, trainer, data=stream.state(), run=run)
+        written.checkpoint(folder)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)  # a disk that is full has no room for halves of checkpoints
+        raise
     ray.train.report(
         metrics,
         checkpoint=ray.train.Checkpoint.from_directory(folder),
@@ -179,3 +192,9 @@ def _tell(
         checkpoint_upload_mode=CheckpointUploadMode.SYNC if trainer.finished else CheckpointUploadMode.ASYNC,
         delete_local_checkpoint_after_upload=True,
     )
+
+
+def _prefix(config: DistillConfig) -> str:
+    """Of the folders in which this run's checkpoints are made, before they are uploaded."""
+    place = hashlib.sha256(f"{config.output}/{config.name}".encode()).hexdigest()[:16]
+    return f"adaface-checkpoint-{place}-"

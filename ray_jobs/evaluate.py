@@ -7,9 +7,7 @@ running it again; no picture is drawn twice, and the scores are the same.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -20,17 +18,19 @@ from adaface.evaluation.preflight import problems as problems_of
 from adaface.evaluation.prompts import load_prompts
 from adaface.evaluation.subjects import Subject
 from adaface.perception.faces import FaceAnalyser
-from data_pipeline.lock import LockedError, build_lock
+from data_pipeline.lock import build_lock
 from data_pipeline.storage import Storage
 from ray_jobs import evaluate_scores
-from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
-from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_found
+from ray_jobs.config import ClusterConfig
+from ray_jobs.config_file import config_hash, resolved_yaml
+from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_found, with_encoders_here
 from ray_jobs.evaluate_digests import make_digests
 from ray_jobs.evaluate_parts import Drawer, Job, Measurer
 from ray_jobs.evaluate_subjects import know_ids, know_subjects
+from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress, duration
-from ray_jobs.runtime import log_to_stdout, ray_session, run_stages
+from ray_jobs.runtime import ray_session, run_stages
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ def run(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]
         ValueError: bad input, all problems at once, before anything is drawn.
     """
     refuse_lost_output("output", config.output, address)
-    if problems := problems_of(config):
+    if problems := problems_of(with_encoders_here(config)):
         raise ValueError("\n".join(problems))
     out = Storage(config.output)
     with build_lock(out):
-        return _Evaluation(config, out, address).run()
+        return Evaluation(config, out, address).run()
 
 
-class _Evaluation:
+class Evaluation:
     """One run."""
 
     def __init__(self, config: EvaluateConfig, out: Storage, address: str | None):
@@ -86,11 +86,12 @@ class _Evaluation:
         log.info("report: %s", self.out.locate("report/index.html"))
         return summary
 
-    def _phases(self) -> dict[str, Any]:
+    def plan(self) -> Job:
+        """What all workers are told; looks at the subjects' photos, draws nothing."""
         subjects, faces = self._timed("faces", self._know_subjects)
         prompts = load_prompts(self.config.prompts.sets, self.config.prompts.limit, self.config.prompts.placement)
         digests = make_digests(self.config, subjects)
-        job = Job(
+        return Job(
             config=self.config,
             subjects={subject.name: subject for subject in subjects},
             prompts={prompt.id: prompt for prompt in prompts},
@@ -98,6 +99,9 @@ class _Evaluation:
             digests=digests,
             ids={each.name: know_ids(self.out, each, faces, digests.subjects[each.name]) for each in subjects},
         )
+
+    def _phases(self) -> dict[str, Any]:
+        job = self.plan()
         self._timed("pictures", lambda: self._pictures(job))
         self.progress.start("scores", 1, "tables")
         summary = self._timed("scores", lambda: evaluate_scores.write_scores(job))
@@ -135,8 +139,8 @@ class _Evaluation:
         if todo or photos:
             run_stages(
                 [
-                    (Drawer, {"job": job}, self._machines(measuring=False)),
-                    (Measurer, {"job": job}, self._machines(measuring=True)),
+                    (Drawer, {"job": job}, self.machines(measuring=False)),
+                    (Measurer, {"job": job}, self.machines(measuring=True)),
                 ],
                 # all rows of one shape; the photos first, which are there to be measured while the first part is drawn
                 [
@@ -151,7 +155,8 @@ class _Evaluation:
         self.drawn += result["drawn"]
         self.progress.advance(result["images"])
 
-    def _machines(self, *, measuring: bool) -> Any:
+    def machines(self, *, measuring: bool) -> ClusterConfig:
+        """Of the actors that draw, or of those that measure."""
         cluster = self.config.cluster
         if not measuring:
             return cluster
@@ -184,29 +189,8 @@ class _Evaluation:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 failed, 2 bad configuration or input."""
-    parser = argparse.ArgumentParser(prog="python -m ray_jobs.evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True, help="YAML file, see configs/")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. generation.steps=20; repeatable"
-    )
-    parser.add_argument(
-        "--address", help="Ray cluster to join; default: the one this was submitted to, or a local one"
-    )
-    options = parser.parse_args(arguments)
-    log_to_stdout()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        run(load(EvaluateConfig, options.config, options.set), address=options.address)
-    except LockedError as error:  # nothing is wrong with the input: a later try may succeed
-        log.error("%s", error)
-        return 1
-    except (ConfigError, ValueError, FileNotFoundError) as error:
-        log.error("%s", error)
-        return 2
-    except Exception:
-        log.exception("the evaluation failed; what is finished is kept, run the same command again to go on")
-        return 1
-    return 0
+    options = job_parser("ray_jobs.evaluate", str(__doc__), EvaluateConfig).parse_args(arguments)
+    return run_job_main(options, EvaluateConfig, run, kept="what is finished is")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from adaface.evaluation.config import EvaluationConfig
 from adaface.evaluation.methods.encoder import newest_encoder
 from data_pipeline.storage import is_uri
 from ray_jobs.config import ClusterConfig, JobConfig
+from ray_jobs.fetched import fetched, in_object_store
 
 
 class EvaluateClusterConfig(ClusterConfig):
@@ -69,14 +71,22 @@ def with_absolute_paths(config: EvaluateConfig) -> EvaluateConfig:
 def with_encoders_found(config: EvaluateConfig) -> EvaluateConfig:
     """The same configuration with the newest encoder of every folder of checkpoints named.
 
-    So all workers draw with the same one, whatever a training writes meanwhile. Raises FileNotFoundError where there
-    is none.
+    So all workers draw with the same one, whatever a training writes meanwhile. In an object store a path names the
+    encoder itself. Raises FileNotFoundError where there is none.
     """
-    methods = []
-    for method in config.methods:
-        if method.kind == "encoder":
-            method = method.model_copy(update={"path": str(newest_encoder(method.path))})
-        methods.append(method)
+    return _with_encoders(config, lambda path: path if in_object_store(path) else str(newest_encoder(path)))
+
+
+def with_encoders_here(config: EvaluateConfig) -> EvaluateConfig:
+    """The same configuration for this machine: encoders in an object store are copied to it."""
+    return _with_encoders(config, fetched)
+
+
+def _with_encoders(config: EvaluateConfig, place: Callable[[str], str]) -> EvaluateConfig:
+    methods = [
+        method.model_copy(update={"path": place(method.path)}) if method.kind == "encoder" else method
+        for method in config.methods
+    ]
     return config.model_copy(update={"methods": methods})
 
 

@@ -14,7 +14,7 @@ from adaface.evaluation.prompts import Prompt
 from adaface.evaluation.subjects import Subject
 from adaface.model_path import model_path
 from adaface.perception.pack import resolve_pack, sha256
-from ray_jobs.evaluate_config import EvaluateConfig
+from ray_jobs.evaluate_config import EvaluateConfig, with_encoders_here
 
 _PATHS = ("unet", "text_encoder", "tokenizer", "path")
 _MODEL_FILES = (".safetensors", ".bin", ".onnx", ".pt", ".pth", ".ckpt", ".json", ".txt")
@@ -56,6 +56,7 @@ class Digests:
 
 def make_digests(config: EvaluateConfig, subjects: Sequence[Subject]) -> Digests:
     """Reads every model file and photo once; loads none of them."""
+    config = with_encoders_here(config)
     settings = config.what_it_makes()
     generation = {
         key: value for key, value in settings["generation"].items() if key not in ("images_per_prompt", "base")

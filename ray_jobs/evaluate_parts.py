@@ -21,7 +21,7 @@ from adaface.evaluation.prompts import Prompt
 from adaface.evaluation.references import reference_features
 from adaface.evaluation.subjects import Subject, read_references
 from data_pipeline.storage import Storage
-from ray_jobs.evaluate_config import EvaluateConfig
+from ray_jobs.evaluate_config import EvaluateConfig, with_encoders_here
 from ray_jobs.evaluate_digests import Digests, part_file, reference_file
 from ray_jobs.runtime import quiet_model_loading
 
@@ -63,7 +63,7 @@ class Drawer:
     """
 
     def __init__(self, job: Job):
-        quiet_model_loading()
+        quiet_model_loading("transformers", "diffusers")
         self.job, self.out = job, Storage(job.config.output)
         self._methods: dict[str, Any] = {}
         self._prepared: tuple[tuple[str, str], Any] | None = None
@@ -95,7 +95,7 @@ class Drawer:
 
     def _method(self, name: str) -> Any:
         if name not in self._methods:
-            config = self.job.config
+            config = with_encoders_here(self.job.config)
             settings = next(method for method in config.methods if method.name == name)
             self._methods[name] = open_method(settings, config.generation)
         return self._methods[name]
@@ -130,7 +130,7 @@ class Measurer:
     """Looks once at each picture of a part, or photo of a subject; writes one row of features for each."""
 
     def __init__(self, job: Job):
-        quiet_model_loading()
+        quiet_model_loading("transformers")
         self.job, self.out = job, Storage(job.config.output)
         self.reader = FeatureReader(job.config.measures)
         self._texts: dict[str, np.ndarray] = {}

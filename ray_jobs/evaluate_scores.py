@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import sys
 from dataclasses import asdict
@@ -95,7 +96,6 @@ def write_report(job: Job, content: dict[str, Any], about: dict[str, str]) -> di
 
 def versions() -> dict[str, str]:
     """Of everything that can change a number."""
-    import diffusers
     import onnxruntime
     import ray
     import torch
@@ -103,8 +103,10 @@ def versions() -> dict[str, str]:
 
     import adaface
 
-    modules = (adaface, torch, diffusers, transformers, onnxruntime, np, ray)
-    return {"python": sys.version.split()[0], **{module.__name__: str(module.__version__) for module in modules}}
+    modules = (adaface, torch, transformers, onnxruntime, np, ray)
+    own = {module.__name__: str(module.__version__) for module in modules}
+    # not imported for its number: that takes seconds, and only the drawing workers have it
+    return {"python": sys.version.split()[0], **own, "diffusers": importlib.metadata.version("diffusers")}
 
 
 def _references(out: Storage, job: Job) -> dict[str, References]:

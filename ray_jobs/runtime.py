@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -28,14 +29,16 @@ def log_to_stdout(level: int = logging.INFO) -> None:
     )
 
 
-def quiet_model_loading() -> None:
-    """No progress bars and hints of the model libraries in a worker, where they would be lines of a log."""
-    import diffusers
-    import transformers
+def quiet_model_loading(*libraries: str) -> None:
+    """No progress bars and hints of these model libraries in a worker, where they would be lines of a log.
 
-    for library in (transformers, diffusers):
-        library.utils.logging.disable_progress_bar()
-        library.utils.logging.set_verbosity_error()
+    Args:
+        libraries: "transformers", "diffusers"; only what the worker loads in any case, as importing them takes seconds.
+    """
+    for library in libraries:
+        logs = importlib.import_module(library).utils.logging
+        logs.disable_progress_bar()
+        logs.set_verbosity_error()
 
 
 def joins_cluster(address: str | None) -> bool:

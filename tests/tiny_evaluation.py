@@ -51,7 +51,7 @@ def make_encoder(folder: Path, seed: int = 1) -> Path:
 
 
 def small_settings(people: Path, encoder: Path, out: Path, *overrides: str) -> list[str]:
-    """Overrides of configs/evaluate-miniature.yaml: 3 people, 3 prompts, 2 pictures, 4 steps."""
+    """Overrides of configs/evaluate-miniature.yaml: 3 people, 3 prompts, 2 pictures, 8 steps."""
     return [
         f"subjects.folder='{people}'",
         "subjects.given=1",
@@ -59,7 +59,7 @@ def small_settings(people: Path, encoder: Path, out: Path, *overrides: str) -> l
         "prompts.limit=3",
         "generation.images_per_prompt=2",
         "generation.batch=4",
-        "generation.steps=4",
+        "generation.steps=8",
         f"methods=[{{name: class-word, kind: class_word}}, {{name: ours, kind: encoder, path: '{encoder}'}}]",
         "measures.bootstrap=100",
         *overrides,

@@ -1,11 +1,11 @@
 """A checkpoint: the encoder as a folder that can be used as it is, and beside it what going on exactly needs.
 
     encoder/                 config.json, adaface.safetensors, ...
-    trainer/state.json       numbers, and where each tensor of the optimizer belongs
+    trainer/state.json       numbers, where each tensor of the optimizer belongs, and the sizes of all other files
     trainer/optimizer.safetensors
     trainer/data.json        where the stream of samples is
 
-Nothing of it is a pickle.
+Nothing of it is a pickle, and one that is not whole, cut off in any file, is not taken for one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,28 +27,31 @@ FORMAT = "adaface-checkpoint/1"
 _TENSOR = "tensor:"  # a string in state.json that begins so names a tensor of optimizer.safetensors
 
 
-def save_checkpoint(
-    folder: Path, trainer: Trainer, *, data: Mapping[str, Any], run: str, teacher: str = "reference"
-) -> None:
-    """Write a checkpoint into an empty or new folder. Whoever publishes the folder renames or uploads it when it is whole.
+def save_checkpoint(folder: Path, trainer: Trainer, *, data: Mapping[str, Any], run: str) -> None:
+    """Write a checkpoint into an empty or new folder.
+
+    Its encoder names its teacher, or has a copy where the run began with an encoder that had one: a path from folder to
+    folder would not outlive the checkpoint's way into the storage.
 
     Args:
         data: state of the stream of samples.
         run: hash of what the run is: a checkpoint of another one is refused later.
-        teacher: "reference" or "copy", see `AdaFaceEncoder.save_pretrained`.
 
     Raises:
         OSError: the disk is full, for example.
     """
-    trainer.task.encoder.save_pretrained(folder / ENCODER, teacher=teacher)  # type: ignore[arg-type]
+    encoder = trainer.task.encoder
     place = folder / TRAINER
     place.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     state = _plain(trainer.state_dict(), tensors, "")
-    save_file(tensors, place / "optimizer.safetensors")
+    try:
+        encoder.save_pretrained(folder / ENCODER, teacher="copy" if encoder.teacher_folder else "reference")
+        save_file(tensors, place / "optimizer.safetensors")
+    except SafetensorError as error:  # what it makes of errors of the disk
+        raise OSError(f"{folder}: {error}") from error
     (place / "data.json").write_text(json.dumps(dict(data), indent=1) + "\n", encoding="utf-8")
-    # last: where it is missing or cut off, the checkpoint is not whole
-    content = {"format": FORMAT, "run": run, "step": trainer.number, "tensors": len(tensors), "state": state}
+    content = {"format": FORMAT, "run": run, "step": trainer.number, "state": state, "files": _sizes(folder)}
     (place / "state.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -69,10 +73,6 @@ def load_checkpoint(folder: Path, trainer: Trainer, *, run: str) -> dict[str, An
             "another name, or go on with the configuration that it was started with"
         )
     tensors = load_file(folder / TRAINER / "optimizer.safetensors")
-    if len(tensors) != content["tensors"]:
-        raise ValueError(
-            f"{folder}: {content['tensors']} tensors of the optimizer were written, {len(tensors)} are there"
-        )
     saved = AdaFaceEncoder.from_pretrained(folder / ENCODER, teacher=trainer.task.encoder.teacher)
     trainer.task.encoder.load_state_dict(saved.state_dict())
     trainer.load_state_dict(_restored(content["state"], tensors))
@@ -88,7 +88,16 @@ def _state(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not a whole checkpoint: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{file} is not the state of a checkpoint that this version reads ({FORMAT})")
+    there = _sizes(folder)
+    if wrong := [name for name, size in content.get("files", {}).items() if there.get(name) != size]:
+        raise ValueError(f"{folder} is not a whole checkpoint: {', '.join(wrong)} missing or cut off")
     return content
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file but the one that keeps them."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path.stat().st_size for name, path in files.items() if name != f"{TRAINER}/state.json"}
 
 
 def _plain(value: Any, tensors: dict[str, Tensor], name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,4 +27,6 @@ class ClipScore:
         """(B, 3, H, W) float32 in -1..1 and B texts -> (B,) float32 cosines, on the CPU."""
         pixels = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         seen = self._clip.images(list(pixels.permute(0, 2, 3, 1).cpu().numpy()))
-        return torch.from_numpy((seen * self._clip.texts(texts)).sum(axis=1))
+        different = list(dict.fromkeys(texts))
+        read = dict(zip(different, self._clip.texts(different), strict=True))
+        return torch.from_numpy((seen * np.stack([read[text] for text in texts])).sum(axis=1))

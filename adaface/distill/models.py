@@ -44,7 +44,7 @@ class FrozenModels:
     @property
     def student(self) -> Any:
         """The student's UNet where nothing is captured."""
-        return self.compiled or self.unet
+        return self.unet if self.compiled is None else self.compiled
 
     @property
     def device(self) -> torch.device:

@@ -33,7 +33,7 @@ class OptimizerSettings:
         clip: largest Euclidean norm of all gradients together.
         first_d: Prodigy's first d.
         d_coefficient: multiplies Prodigy's estimate; 1 in the original's stage 1 and 0.5 in its stage 2.
-        d_growth: largest factor by which d grows in a step.
+        d_growth: largest factor by which d grows in a step; None: there is none.
         safe_warmup: Prodigy's estimate does not divide by the learning rate, as its authors advise for a warm-up. Off
             in the original, which has none, and here: d grows several times slower with it, and hardly in short runs.
 
@@ -51,7 +51,7 @@ class OptimizerSettings:
     clip: float = 0.5
     first_d: float = 1e-6
     d_coefficient: float = 1.0
-    d_growth: float = math.inf
+    d_growth: float | None = None
     safe_warmup: bool = False
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class OptimizerSettings:
             problems.append(f"betas must be two numbers, 0 or more and below 1, not {self.betas!r}")
         if not self.weight_decay >= 0:
             problems.append(f"weight_decay must be 0 or more, not {self.weight_decay!r}")
-        if not self.d_growth > 1:
+        if self.d_growth is not None and not self.d_growth > 1:
             problems.append(f"d_growth must be above 1, or d stays where it is, not {self.d_growth!r}")
         raise_for("the optimizer", problems, positive_problems(self, "eps", "clip", "first_d", "d_coefficient"))
 
@@ -111,7 +111,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], settings: OptimizerSetti
         safeguard_warmup=settings.safe_warmup,
         d0=settings.first_d,
         d_coef=settings.d_coefficient,
-        growth_rate=settings.d_growth,
+        growth_rate=math.inf if settings.d_growth is None else settings.d_growth,
     )
     return optimizer
 

@@ -115,7 +115,7 @@ def distillation_loss(
 
     # one call for all steps: their x_t are the teacher's and depend on nothing that the student says
     count = len(steps)
-    predict = models.predict(models.student, states.repeat(count, 1, 1))
+    predict = models.predict(models.student, torch.cat([states] * count))
     predicted = predict(torch.cat([s.x_t for s in steps]), torch.cat([s.t for s in steps])).chunk(count)
     losses, raw = [], []
     for step, guess in zip(steps, predicted, strict=True):

@@ -7,6 +7,7 @@ word, alone and in a composition; the rest reconstructs photographs, or distils 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -59,6 +60,12 @@ class Compositional:
         self.compositions = compositions
         self.places = loss_places(models.unet)
         self.layers = len(cross_attentions(models.unet))
+
+    @cached_property
+    def nothing(self) -> Tensor:
+        """Text states (1, T, D) of the empty prompt, float32 without gradient."""
+        with torch.no_grad():
+            return self.prompts.states(self.prompts.empty, None, None, None).float()
 
 
 def composition_loss(
@@ -145,14 +152,10 @@ def _start_to_learn_from(
     candidates = _starts(own, plan, batch, rows, faces, stage)
     if own.clip is None:
         return candidates[0], torch.ones(len(rows), dtype=torch.bool, device=own.models.device)
-    student, teacher = [], []
-    for start in candidates:
-        pictures = _one_step_pictures(own, batch, stage, states, start)
-        found = own.clip(pictures, texts.class_texts * 2)
-        mine, theirs = found.chunk(2)
-        student.append(mine)
-        teacher.append(theirs)
-    choice = choose(torch.stack(student, 1), torch.stack(teacher, 1), stage.filter)
+    # all at once, as all of a composition's pictures are judged by one text
+    pictures = torch.cat([_one_step_pictures(own, batch, stage, states, start) for start in candidates])
+    found = own.clip(pictures, texts.class_texts * (2 * len(candidates))).view(len(candidates), 2, len(rows))
+    choice = choose(found[:, 0].T, found[:, 1].T, stage.filter)
     best = choice.best.to(own.models.device)
 
     def of_best(name: str) -> Tensor:
@@ -170,8 +173,7 @@ def _one_step_pictures(
     models = own.models
     subject = same_contexts(states.composed, own.layers)
     teacher = _teacher_contexts(own, batch, stage, states.composed, states.class_composed, states.slots, start)
-    empty = own.prompts.states(own.prompts.empty, None, None, None).float()
-    nothing = same_contexts(empty, own.layers).expand(len(subject), -1, -1, -1, -1)
+    nothing = same_contexts(own.nothing, own.layers).expand(len(subject), -1, -1, -1, -1)
     with layer_contexts(models.unet):
         contexts = torch.cat([nothing, subject, teacher])
         without, mine, theirs = models.predict(models.unet, contexts)(

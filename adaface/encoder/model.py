@@ -140,6 +140,8 @@ class AdaFaceEncoder(nn.Module):
     def invert(self, core: Tensor, tokens: Tensor | None = None) -> Tensor:
         """The teacher's core (B, 16, D) -> vectors (B, 16, D), in the dtype of `core`."""
         slot = self.config.slot
+        if tokens is None:  # no state depends on what stands behind it, so the padding need not be computed
+            tokens = torch.tensor([self.config.inverse_tokens])
         return self._inverted(core, tokens)[:, slot : slot + VECTORS]
 
     def prompt_states(self, core: Tensor, kind: Kind = "full", tokens: Tensor | None = None) -> Tensor:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
+from adaface.html_page.render import render_page
 from adaface.perception.classes import CLASS_NAMES
 from data_pipeline.reasons import REASONS
 from data_pipeline.report.examples import EXAMPLES, REFERENCES, accepted_faces, decode_errors, examples_of
@@ -46,30 +43,14 @@ def build_report(out: str) -> bytes:
         FileNotFoundError: the folder lacks one of its tables.
         ValueError: its tables do not belong together.
     """
-    tables = load(out)
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "count": write_count,
         "bytes": write_bytes,
         "percent": write_percent,
         "plain": without_credentials,
         "code": with_code,
     }
-    style, script = ((FOLDER / name).read_text("utf-8") for name in ("report.css", "report.js"))
-    page = environment.get_template("template.html.j2").render(
-        style=Markup(style),
-        script=Markup(script),
-        policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'",
-        **_content(out, tables),
-    )
-    return page.encode("utf-8")
+    return render_page(FOLDER, filters, _content(out, load(out))).encode("utf-8")
 
 
 def _content(out: str, tables: Tables) -> dict[str, Any]:
@@ -287,7 +268,3 @@ def _runs(tables: Tables) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()

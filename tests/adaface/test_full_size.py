@@ -6,7 +6,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from adaface.full_size import LIMIT, Sizes, _fill, free_memory, measure, peak_memory
+from adaface.full_size import LIMIT, Sizes, free_memory, measure, peak_memory
+from adaface.random_networks import fill
 from flows.doctor import examine_full_size
 
 SMALL = Sizes(
@@ -66,7 +67,7 @@ def test_the_sizes_are_those_of_stable_diffusion():
 
 def test_filled_weights_have_the_size_of_fresh_ones():
     unet = UNet2DConditionModel(**SMALL.unet).to(torch.bfloat16)
-    _fill(unet)
+    fill(unet)
     weight = unet.mid_block.resnets[0].conv1.weight
     assert float(weight.detach().float().std()) == pytest.approx((64 * 9) ** -0.5, rel=0.05)
     assert (unet.conv_norm_out.weight == 1).all() and (unet.conv_out.bias == 0).all()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
@@ -67,10 +66,6 @@ def output_of(config: Path) -> Path:
     return config.parent / "some-faces"
 
 
-def runs_of(config: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted((output_of(config) / "runs").glob("*.json"))]
-
-
 def test_a_wrong_configuration_fails_at_once_with_all_problems(
     prefect_server: PrefectServer, project: Path, client: SyncPrefectClient
 ) -> None:
@@ -82,17 +77,22 @@ def test_a_wrong_configuration_fails_at_once_with_all_problems(
     assert run.name.startswith("faces-")
 
 
-def test_both_forms_of_the_command_build_the_dataset(
-    prefect_server: PrefectServer, project: Path, client: SyncPrefectClient, build_config: Callable[..., Path]
-) -> None:
+@pytest.fixture(scope="session")
+def built(prefect_server: PrefectServer, project: Path, build_config: Callable[..., Path]) -> tuple[UUID, Path]:
+    """A run of the deployment by its short name, without a cluster; and its configuration."""
     config = build_config()
-    first = start(prefect_server, project, "build-dataset", config)
-    run = wait_for(client, first, "COMPLETED")
-    assert run.name == f"some-faces-{str(first)[:8]}"
+    run_id = start(prefect_server, project, "build-dataset", config)
+    with SyncPrefectClient(prefect_server.url) as client:
+        wait_for(client, run_id, "COMPLETED")
+    return run_id, config
 
+
+def test_the_deployment_builds_the_dataset(built: tuple[UUID, Path], client: SyncPrefectClient) -> None:
+    run_id, config = built
+    assert client.read_flow_run(run_id).name == f"some-faces-{str(run_id)[:8]}"
     dataset = json.loads((output_of(config) / "dataset.json").read_text())
     assert dataset["counts"]["found"] == 4
-    shown = artifacts(client, first)
+    shown = artifacts(client, run_id)
     assert set(shown) == {
         "build-dataset-progress",
         "build-dataset-counts",
@@ -105,13 +105,7 @@ def test_both_forms_of_the_command_build_the_dataset(
     assert {row["reason"]: row["images"] for row in rejects} == dataset["reasons"]
     assert f"(file://{output_of(config)}/report/index.html)" in shown["build-dataset-report"]
     assert (output_of(config) / "report" / "index.html").is_file()
-    assert "analyse: 4 distinct images" in logs(client, first)  # the job's own lines
-
-    second = start(prefect_server, project, "build-dataset/build-dataset", config)
-    wait_for(client, second, "COMPLETED")
-    work = [run["work"]["analysed"] for run in runs_of(config)]
-    assert (work[0], work[-1]) == (4, 0)  # the second run had nothing to do
-    assert json.loads((output_of(config) / "dataset.json").read_text()) == dataset
+    assert "analyse: 4 distinct images" in logs(client, run_id)  # the job's own lines
 
 
 def test_the_job_runs_on_a_cluster_and_gives_the_same_shards(
@@ -120,12 +114,13 @@ def test_the_job_runs_on_a_cluster_and_gives_the_same_shards(
     project: Path,
     client: SyncPrefectClient,
     build_config: Callable[..., Path],
+    built: tuple[UUID, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
     config = build_config()
-    run_id = start(prefect_server, project, "build-dataset", config, address=ray_cluster.address)
+    run_id = start(prefect_server, project, "build-dataset/build-dataset", config, address=ray_cluster.address)
     wait_for(client, run_id, "COMPLETED")
     jobs = submission.connect(ray_cluster.address)
     job = submission.find(jobs, f"build-dataset-{run_id}-1")
@@ -135,10 +130,7 @@ def test_the_job_runs_on_a_cluster_and_gives_the_same_shards(
     assert "analyse: 4 distinct images" in logs(client, run_id)
     on_cluster = json.loads((output_of(config) / "dataset.json").read_text())
 
-    alone = build_config()
-    command = [sys.executable, "-m", "ray_jobs.build_dataset", "--config", str(alone)]
-    subprocess.run(command, cwd=project, check=True, timeout=120, env=prefect_server.environment)
-    by_itself = json.loads((output_of(alone) / "dataset.json").read_text())
+    by_itself = json.loads((output_of(built[1]) / "dataset.json").read_text())
     assert by_itself["shards"] == on_cluster["shards"]  # byte for byte: they hold sha256 sums
     assert by_itself["counts"] == on_cluster["counts"]
 

@@ -130,8 +130,8 @@ def test_what_is_no_dataset_is_neither_sound_nor_exported(tmp_path, capsys):
     assert not (tmp_path / "pairs").exists()
 
 
-def test_the_whole_way_from_photos_to_pairs(tmp_path):
-    """build-dataset, verify-dataset and export-pairs as a user runs them, on photos and models of the tests' own."""
+def test_the_whole_way_from_photos_to_pairs(tmp_path, capsys):
+    """build-dataset, verify-dataset and export-pairs, on photos and models of the tests' own."""
     out, pairs = tmp_path / "out", tmp_path / "pairs"
     photos = make_photos(tmp_path / "photos")
     file = tmp_path / "c.yaml"
@@ -143,13 +143,12 @@ def test_the_whole_way_from_photos_to_pairs(tmp_path):
     assert counts["accepted"] > 0
     assert f"{counts['accepted']} of {counts['found']} images accepted" in built.stdout
 
-    sound = adaface("verify-dataset", str(out), cwd=tmp_path)
-    assert sound.returncode == 0 and sound.stdout.endswith("sound\n"), sound.stdout
+    assert main(["verify-dataset", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("sound\n")
 
-    exported = adaface("export-pairs", str(out), str(pairs), cwd=tmp_path)
-    assert exported.returncode == 0, exported.stderr
+    assert main(["export-pairs", str(out), str(pairs)]) == 0
     assert len(list(pairs.rglob("*.jpg"))) == counts["accepted"]
 
     (out / "shards" / "train-000000.tar").write_bytes(b"")
-    damaged = adaface("verify-dataset", str(out), cwd=tmp_path)
-    assert damaged.returncode == 1 and "train-000000" in damaged.stdout
+    assert main(["verify-dataset", str(out)]) == 1
+    assert "train-000000" in capsys.readouterr().out

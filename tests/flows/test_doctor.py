@@ -204,7 +204,7 @@ def test_sources_that_are_there_and_not(tmp_path):
 def test_outputs_that_are_new_started_and_impossible(tmp_path):
     assert "fail" not in levels(check_output(str(tmp_path / "new" / "set")))
     (tmp_path / "config.yaml").write_text("")
-    assert any("continues it" in finding.what for finding in check_output(str(tmp_path)))
+    assert any("the job continues it" in finding.what for finding in check_output(str(tmp_path)))
     assert levels(check_output(str(tmp_path / "config.yaml" / "set"))) == ["fail"]
 
 
@@ -220,6 +220,24 @@ def test_the_demo_configuration_of_this_checkout(shared, project, monkeypatch):
     assert "fail" not in levels(findings), findings
     models = [finding.what for finding in findings if finding.area == "models" and finding.level == "ok"]
     assert len(models) == 3 and all("sha256" in model for model in models)
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "said"),
+    [
+        ("evaluate-miniature", ["subjects.folder=nowhere", "output=OUT"], "subjects.folder"),
+        ("distill-miniature", ["data.datasets=[nowhere]", "output=OUT"], "nowhere is no finished dataset"),
+    ],
+)
+def test_configurations_of_other_jobs(config, overrides, said, project, monkeypatch, tmp_path):
+    monkeypatch.chdir(project)
+    overrides = [override.replace("OUT", f"'{tmp_path}'") for override in overrides]
+    findings = list(examine_config(f"configs/{config}.yaml", overrides))
+    assert findings[0].level == "ok" and f"of {config.partition('-')[0]}, hash" in findings[0].what
+    assert any(finding.level == "fail" and finding.area == "inputs" and said in finding.what for finding in findings)
+    assert "output" in {finding.area for finding in findings}
+    (problem,) = examine_config(f"configs/{config}.yaml", ["outptu=x"])
+    assert problem.level == "fail" and "did you mean `output`?" in problem.what
 
 
 def test_rules_that_no_image_could_pass_are_found(shared, project, monkeypatch):

@@ -17,7 +17,7 @@ from prefect.states import Failed
 
 from data_pipeline.storage import Storage
 from flows import short_names
-from flows.build_dataset import SHARES, build_dataset
+from flows.build_dataset import SHARES
 from flows.dataset_artifacts import counts_markdown, reject_rows, report_link
 from flows.job_task import run_job_of_flow, worth_another_try
 from flows.outcome import JobFailed
@@ -145,7 +145,13 @@ def test_every_deployment_belongs_to_a_flow_that_takes_its_parameters(
         assert (project / deployment["parameters"]["config"]).is_file()
         assert flow.on_cancellation_hooks, f"a cancelled {flow.name} leaves its job running"
         names.append(f"{flow.name}/{deployment['name']}")
-    assert names == ["build-dataset/build-dataset", "evaluate/nightly"]
+    assert names == [
+        "build-dataset/build-dataset",
+        "distill-stage1/distill-stage1",
+        "distill-stage2/distill-stage2",
+        "pipeline/pipeline",
+        "evaluate/nightly",
+    ]
 
 
 def context(messages: list[str]) -> HookContext:

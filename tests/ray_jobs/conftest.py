@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 import ray
+import yaml
 
 from ray_jobs.build_dataset import run
-from ray_jobs.config import DatasetConfig
+from ray_jobs.config import DatasetConfig, JobConfig
+from ray_jobs.distill_config import DistillConfig
+from tests.ray_jobs.job_process import Job
+from tests.tiny_distill import make_dataset, make_models
+from tests.tiny_distill import settings as distill_settings
 from tests.tiny_world import make_pack, make_parser, make_photos, settings
 
 # What may differ between two builds of the same inputs: times, and the page that shows them.
@@ -84,6 +89,23 @@ def build(local_ray: None) -> Callable[[DatasetConfig], dict[str, Any]]:
     return run
 
 
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str, JobConfig], Job]]:
+    """Starts a job, `ray_jobs.NAME`, as a process of its own, which does not outlive the test."""
+    jobs: list[Job] = []
+
+    def begin(name: str, config: JobConfig) -> Job:
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+        jobs.append(Job(f"ray_jobs.{name}", file, tmp_path / f"job-{len(jobs)}.log"))
+        return jobs[-1]
+
+    yield begin
+    for job in jobs:
+        if job.process.poll() is None:
+            job.kill()
+
+
 def content(out: Path) -> dict[str, str]:
     """sha256 of every file of a build that must not depend on when or how often it ran."""
     return {
@@ -100,3 +122,19 @@ def tree(folder: Path) -> dict[str, tuple[int, str]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of networks and of a dataset for trainings, see `tests.tiny_distill`: not to be changed."""
+    return make_models(tmp_path_factory.mktemp("models")), make_dataset(tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture(scope="session")
+def configs(tiny: tuple[Path, Path]) -> Callable[..., DistillConfig]:
+    """Makes configurations of tiny trainings; keywords are sections that change, the first argument is the output."""
+
+    def make(output: str | Path = "unused", /, **changes: Any) -> DistillConfig:
+        return DistillConfig.model_validate(distill_settings(*tiny, output, **changes))
+
+    return make

@@ -27,19 +27,7 @@ class Job:
 
     def tree(self) -> list[int]:
         """The job's process and all below it."""
-        parents: dict[int, list[int]] = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    stat = (entry / "stat").read_text()
-                except OSError:  # ended meanwhile
-                    continue
-                parents.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(entry.name))
-        found, stack = [], [self.process.pid]
-        while stack:
-            found.append(pid := stack.pop())
-            stack += parents.get(pid, [])
-        return found
+        return descendants(self.process.pid)
 
     def kill(self) -> None:
         """kill -9 for every process of the job, the driver first, so that nobody can tidy up."""
@@ -50,6 +38,23 @@ class Job:
 
     def wait(self) -> int:
         return self.process.wait(timeout=240)
+
+
+def descendants(process: int) -> list[int]:
+    """A process and all below it."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:  # ended meanwhile
+                continue
+            parents.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(entry.name))
+    found, stack = [], [process]
+    while stack:
+        found.append(pid := stack.pop())
+        stack += parents.get(pid, [])
+    return found
 
 
 def command(pid: int) -> str:

@@ -8,6 +8,8 @@ import pytest
 
 from ray_jobs.config import DatasetConfig, with_absolute_paths
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
+from ray_jobs.distill_config import DistillConfig
+from ray_jobs.evaluate_config import EvaluateConfig
 
 BASE = """\
 data:
@@ -113,7 +115,7 @@ def test_a_key_in_the_wrong_section_is_pointed_home(write):
     assert problems(path) == [
         f"{path}:7: unknown key `data.min_face`; a dot does not nest in YAML: write `min_face:` under `data:`"
     ]
-    assert problems(path, "zzz=1")[-1].endswith("the keys at the top are data, perception, cluster")
+    assert problems(path, "zzz=1")[-1].endswith("the keys at the top are data, perception, cluster, pipeline")
 
 
 def test_all_problems_come_in_one_message(write):
@@ -139,6 +141,48 @@ def test_the_kind_of_a_parser_is_chosen_from_the_known_ones(write):
     assert problems(path) == [f"{path}:7: `perception.parser.kind` is missing; it must be one of 'bisenet', 'onnx'"]
     (problem,) = problems(path, "perception.parser.kind=onxx")
     assert "`perception.parser.kind` is 'onxx'; it must be one of 'bisenet', 'onnx'" in problem
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "stage1.stage.plan.btach=3",
+            "unknown key `stage1.stage.plan.btach`; did you mean `stage1.stage.plan.batch`?",
+        ),
+        ("stage2.stage.anchr=1", "unknown key `stage2.stage.anchr`; did you mean `stage2.stage.anchor`?"),
+        ("stage1.stage.mix=5", "`stage1.stage.mix` must be a section with keys, not 5"),
+        ("anchor=1", "unknown key `anchor`; did you mean `stage1.stage.anchor`?"),
+        ("machines.workers=many", "`machines.workers`: input should be a valid tuple, got 'many'"),
+        ("machines.wrkers=1", "unknown key `machines.wrkers`; did you mean `machines.workers`?"),
+    ],
+)
+def test_keys_of_dataclasses_and_of_what_may_be_several_things(project, override, said):
+    with pytest.raises(ConfigError) as caught:
+        load(DistillConfig, project / "configs/distill-miniature.yaml", [override])
+    assert f"--set {override}: {said}" in caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("subjects.info={Ana: {person_typ: x}}", "unknown key `subjects.info.Ana.person_typ`; did you mean "
+         "`subjects.info.Ana.person_type`?"),
+        ("methods.0.nme=x", "unknown key `methods.0.nme`; did you mean `methods.0.name`?"),
+        ("methods.0.kind=enoder", "`methods.0.kind` is 'enoder'; it must be one of 'class_word', 'teacher', 'encoder', "
+         "'entry_point'"),
+        ("methods.0={}", "`methods.0.kind` is missing; it must be one of 'class_word', 'teacher', 'encoder', "
+         "'entry_point'"),
+        ("measures.image_encoders.dino={model: x, settngs: {}}", "unknown key `measures.image_encoders.dino.settngs`; "
+         "the keys of `measures.image_encoders.dino` are model"),
+        ("measures.image_encoders={DINO: {model: x}}", "the key `measures.image_encoders.DINO`: string should match "
+         "pattern '^[a-z][a-z0-9_]*$', got 'DINO'"),
+    ],
+)  # fmt: skip
+def test_keys_of_mappings_and_of_tagged_unions(project, override, said):
+    with pytest.raises(ConfigError) as caught:
+        load(EvaluateConfig, project / "configs/evaluate-miniature.yaml", [override])
+    assert f"--set {override}: {said}" in caught.value.problems
 
 
 def test_rules_of_the_models_are_passed_on_with_their_place(write):

@@ -194,5 +194,10 @@ def test_every_planted_fault_is_accepted_or_named(build: Build, shared: Path, tm
     assert abs(feature[rows["keanureeves/turned.jpg"]["image_id"]]["roll"]) < 30
     assert manifest["ignored"][".txt"] == 1
 
-    build(real_config(shared, photos, tmp_path / "again"))
+
+@pytest.mark.slow  # as test_build_dataset.py says of the tiny world
+def test_two_builds_of_faulty_photos_are_equal(build: Build, shared: Path, tmp_path: Path) -> None:
+    plant_faults(shared, tmp_path / "photos")
+    for out in ("out", "again"):
+        build(real_config(shared, tmp_path / "photos", tmp_path / out))
     assert content(tmp_path / "again") == content(tmp_path / "out")

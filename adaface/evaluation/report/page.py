@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from adaface.evaluation.report.tables import measure_groups, prompt_table, prove
 from adaface.evaluation.report.thumbnails import Thumbnails
 from adaface.evaluation.report.verdict import finding_rows, gaps_in_measurement, verdict
 from adaface.evaluation.report.wording import shortened, without_credentials, write_count, write_percent, write_time
+from adaface.html_page.render import render_page
 
 FOLDER = Path(__file__).parent
 
@@ -26,30 +25,14 @@ def build_report(data: ReportData) -> str:
     It needs no other file and loads nothing; its size is bounded whatever the number of pictures. Equal data give equal
     text. Raises ModuleNotFoundError where jinja2 is not installed.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "count": write_count,
         "percent": write_percent,
         "when": write_time,
         "plain": without_credentials,
         "short": shortened,
     }
-    style, script = ((FOLDER / name).read_text("utf-8") for name in ("report.css", "report.js"))
-    return environment.get_template("template.html.j2").render(
-        style=style,
-        script=script,
-        policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'",
-        **_content(data),
-    )
+    return render_page(FOLDER, filters, _content(data))
 
 
 def _content(data: ReportData) -> dict[str, Any]:
@@ -102,7 +85,3 @@ def _role(data: ReportData, name: str, kind: str) -> str:
     if name == data.teacher:
         return "reference" if name == "teacher" else "teacher"
     return {"encoder": "encoder", "entry_point": "own method"}.get(kind, kind.replace("_", " "))
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()

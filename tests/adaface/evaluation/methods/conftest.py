@@ -12,7 +12,7 @@ import torch
 from adaface.evaluation.config import GenerationConfig
 from adaface.evaluation.methods.base import BasePipe
 from adaface.evaluation.subjects import Subject
-from tests.adaface.evaluation.methods.tiny_methods import BASE, ID_DIM, make_encoder, make_text
+from tests.adaface.evaluation.methods.tiny_methods import BASE, ID_DIM, make_encoder, make_text, make_unet
 
 
 @pytest.fixture(scope="session")
@@ -29,21 +29,9 @@ def base(generation: GenerationConfig) -> BasePipe:
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory, base: BasePipe) -> Path:
     """unet/ and text_encoder/ that fit the base's VAE and tokenizer."""
-    from diffusers import UNet2DConditionModel
-
     torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("teacher")
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=128,
-        attention_head_dim=2,
-        norm_num_groups=8,
-    )
-    unet.save_pretrained(folder / "unet")
+    make_unet().save_pretrained(folder / "unet")
     make_text(base, layers=2).save_pretrained(folder / "text_encoder")
     return folder
 

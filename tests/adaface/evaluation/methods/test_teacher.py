@@ -16,7 +16,7 @@ from adaface.evaluation.config import TeacherConfig
 from adaface.evaluation.methods.open import open_method
 from adaface.shipped_files import sha256
 from adaface.subjects.faces_of import mean_id
-from tests.adaface.evaluation.methods.tiny_methods import HAT, drawn_by, requests
+from tests.adaface.evaluation.methods.tiny_methods import HAT, drawn_by, make_unet, requests
 
 
 @pytest.fixture
@@ -107,16 +107,6 @@ def test_half_a_model_is_refused_and_not_filled_with_random_numbers(generation, 
 
 
 def test_a_unet_of_another_width_is_refused(generation, config, tmp_path):
-    UNet2DConditionModel(
-        sample_size=16,
-        in_channels=8,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=2,
-        norm_num_groups=8,
-    ).save_pretrained(tmp_path)
+    make_unet(in_channels=8, cross_attention_dim=32).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"method teacher: .*states of 32 values and gets 128; .*8 channels.*reads 4"):
         open_method(config.model_copy(update={"unet": str(tmp_path)}), generation)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 
 from adaface.encoder.config import EncoderConfig
 from adaface.encoder.model import AdaFaceEncoder
@@ -48,3 +49,18 @@ def drawn_by(pipe: Any, generation: GenerationConfig, seed: int, **prompts: Any)
         generator=torch.Generator().manual_seed(seed),
     ).images[0]
     return np.asarray(picture)
+
+
+def make_unet(in_channels: int = 4, cross_attention_dim: int = 128) -> UNet2DConditionModel:
+    """Of random weights; by default it fits the base's VAE and tokenizer."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=in_channels,
+        layers_per_block=1,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    )

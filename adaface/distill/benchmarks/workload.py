@@ -1,0 +1,60 @@
+"""Steps to measure: batches of one kind, and samples that nobody took a picture of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from adaface.distill.models import FrozenModels
+from adaface.distill.stage import Stage
+from adaface.distill.teacher_filter import FilterSettings
+from adaface.encoder.model import AdaFaceEncoder
+
+# Changes of a plan, after which it has nothing but this kind of batch.
+KINDS: dict[str, dict[str, Any]] = {
+    "random_id": {"compositional_every": 0, "distillation": 1.0, "random_id": 1.0},
+    "noised_id": {"compositional_every": 0, "distillation": 1.0, "random_id": 0.0, "noised_id": 1.0},
+    "clean_id, teacher's noise": {
+        "compositional_every": 0, "distillation": 1.0, "random_id": 0.0, "noised_id": 0.0, "teacher_target": 1.0,
+    },
+    "clean_id, true noise": {
+        "compositional_every": 0, "distillation": 1.0, "random_id": 0.0, "noised_id": 0.0, "teacher_target": 0.0,
+    },
+    "reconstruction": {"compositional_every": 0, "distillation": 0.0, "background_reconstruction": 0.0},
+    "reconstruction with background": {
+        "compositional_every": 0, "distillation": 0.0, "background_reconstruction": 1.0,
+    },
+    "compositional": {"compositional_every": 1, "background_compositional": 0.0},
+    "compositional with background": {"compositional_every": 1, "background_compositional": 1.0},
+}  # fmt: skip
+
+
+# so that a compositional step is measured whole, whatever its pictures look like
+EVERYTHING_TEACHES = FilterSettings(min_similarity=-1, min_advantage=-2)
+
+
+def only(kind: str, stage: Stage, **plan: Any) -> Stage:
+    """The stage with batches of one of KINDS alone, and other changes of its plan by name."""
+    return replace(stage, plan=replace(stage.plan, **KINDS[kind], **plan))
+
+
+def random_samples(models: FrozenModels, encoder: AdaFaceEncoder, count: int, seed: int = 0) -> dict[str, Any]:
+    """A batch as `data_pipeline.stream.collate` makes it: noise for pictures, a person in the middle of each."""
+    generator = torch.Generator().manual_seed(seed)
+    shrinks = len(models.vae.config.block_out_channels) - 1  # the VAE halves the side so many times
+    side = models.unet.config.sample_size << shrinks
+    person = torch.zeros(count, side, side, dtype=torch.uint8)
+    person[:, side // 4 :, side // 4 : -side // 4] = 1
+    ids = F.normalize(torch.randn(count, encoder.config.id_dim, generator=generator), dim=-1)
+    return {
+        "key": [f"{number:06d}" for number in range(count)],
+        "image": torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator),
+        "person_mask": person,
+        "valid_mask": torch.ones_like(person),
+        "has_person_mask": torch.ones(count, dtype=torch.bool),
+        "id_embedding": ids,
+        "person_type": ["young woman"] * count,
+    }

@@ -1,0 +1,37 @@
+"""The base's VAE for the latents that are kept beside shards: `ray_jobs/cache_latents.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaface.model_path import model_path
+
+
+class LatentEncoder:
+    """Pictures -> means and deviations of the VAE's posterior, which training draws its latents from.
+
+    Args:
+        base: a diffusers folder of Stable Diffusion 1.5's kind, or a name of the hub.
+        precision: of the matrix products: "bf16" by autocast, or "fp32".
+    """
+
+    def __init__(self, base: str, *, device: torch.device | str = "cpu", precision: str = "fp32") -> None:
+        from diffusers import AutoencoderKL
+
+        path = model_path(base)
+        options: Mapping[str, Any] = {"subfolder": "vae", "dtype": torch.float32, "low_cpu_mem_usage": False}
+        vae = AutoencoderKL.from_pretrained(str(path) if path.exists() else base, **options)
+        self._device, self._bf16 = torch.device(device), precision == "bf16"
+        self._vae = vae.requires_grad_(False).eval().to(self._device)
+
+    @torch.no_grad()
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """(B, S, S, 3) uint8 RGB -> (B, 8, h, w) float32, not scaled: four channels of means, four of deviations."""
+        pixels = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            posterior = self._vae.encode(pixels).latent_dist
+        return torch.cat([posterior.mean, posterior.std], dim=1).float().cpu().numpy()

@@ -1,0 +1,254 @@
+"""The steps of a pipeline: albums, dataset, rounds of training, evaluation. Each is made of those before it.
+
+What a step depends on, its settings and the steps that it is made of, is hashed into its key. A step whose key is on
+record is not done again. A round with another key is another run, in a folder of its own beside the older one:
+runs/stage2, runs/stage2-2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data_pipeline.storage import Storage
+from flows.job_files import read_result
+from ray_jobs.config import DatasetConfig, JobConfig
+from ray_jobs.config import with_absolute_paths as absolute_dataset
+from ray_jobs.config_file import ConfigError, config_hash, load
+from ray_jobs.distill_config import DistillConfig
+from ray_jobs.distill_config import with_absolute_paths as absolute_run
+from ray_jobs.evaluate_config import EvaluateConfig
+from ray_jobs.evaluate_config import with_absolute_paths as absolute_evaluation
+from ray_jobs.pipeline_config import AlbumConfig, PipelineSection, RoundConfig, setting
+
+Config = TypeVar("Config", bound=JobConfig)
+
+ABOUT = "about.json"  # of an album
+_RECORDS = "steps"  # folder of the records: one file per folder that was made
+_ENCODER = "encoder"  # folder in that of a finished run
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, when all before it are done.
+
+    Attributes:
+        name: unique in the pipeline.
+        job: "render-faces", "build-dataset", "distill" or "evaluate".
+        config: the job's whole configuration.
+        output: folder or URI that it writes.
+        key: hash of all that its result depends on.
+        done: whether there is nothing to do.
+    """
+
+    name: str
+    job: str
+    config: JobConfig | AlbumConfig
+    output: str
+    key: str
+    done: bool
+
+
+def load_pipeline(path: str | Path, overrides: list[str]) -> DatasetConfig:
+    """A dataset's configuration with a section `pipeline`, all of whose files are valid.
+
+    Raises ConfigError with the problems of all of them.
+    """
+    config = load(DatasetConfig, path, overrides)
+    section = config.pipeline
+    if section is None:
+        raise ConfigError([f"{path}: the section `pipeline` is missing; configs/miniature.yaml has one"])
+    problems: list[str] = []
+    before: tuple[str, int] | None = None  # the last round that can be read, and its multiplier
+    for each in section.rounds:
+        try:
+            copies = _round(section, each, each.name, config.data.output, None).run_config.multiplier
+        except ConfigError as error:
+            problems += [f"round {each.name}: {problem}" for problem in error.problems]
+            continue
+        if before and copies % before[1]:
+            problems.append(
+                f"round {each.name}: its multiplier is {copies}, but {before[0]} before it has {before[1]}, and keys and "
+                f"values can be multiplied, not taken away; ask for {before[1]} or a multiple of it"
+            )
+        before = (each.name, copies)
+    try:
+        evaluation = _evaluation(section, [])
+    except ConfigError as error:
+        problems += [f"evaluation: {problem}" for problem in error.problems]
+    else:
+        taken = {method.name for method in evaluation.methods} & {each.name for each in section.rounds}
+        if taken:
+            problems.append(f"{section.evaluate.config} has methods called as rounds are: {', '.join(sorted(taken))}")
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def step_names(section: PipelineSection) -> list[str]:
+    """Of all steps, in order."""
+    albums = [_album_name(album) for album in section.draw]
+    return [*albums, "dataset", *(each.name for each in section.rounds), "evaluation"]
+
+
+def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
+    """Every step, done or not. Whoever takes one runs its job, unless it is done, before asking for the next.
+
+    Args:
+        config: of `load_pipeline`.
+        absolute: local paths are made absolute, for jobs that run in other folders.
+
+    Raises:
+        FileNotFoundError: a job has left nothing that is to be seen from here.
+        ValueError: an album's folder holds another album.
+    """
+    section = config.pipeline
+    assert section is not None
+    records = Storage(f"{section.output}/{_RECORDS}")
+
+    drawn = []
+    for album in section.draw:
+        yield Step(_album_name(album), "render-faces", album, album.folder, _key(album.size()), _is_drawn(album))
+        drawn.append(read_result(Storage(album.folder), ABOUT, "pipeline.draw"))
+
+    dataset = config.model_copy(update={"pipeline": None})
+    sent = absolute_dataset(dataset) if absolute else dataset
+    key = _key(dataset.what_it_makes(), drawn)
+    out = Storage(sent.data.output)
+    made = out.exists("dataset.json") and out.read_json("dataset.json")["config_hash"] == config_hash(sent)
+    record = _Record(records, "dataset", key)
+    yield from record.around(Step("dataset", "build-dataset", sent, out.uri, key, record.is_done and made))
+    # equal shards are equal data, wherever and by whichever command they were made
+    key = _key(read_result(out, "dataset.json", "data.output")["shards"])
+
+    encoders = {}
+    init = None
+    for each in section.rounds:
+        own = _round(section, each, each.name, out.uri, None)
+        key = _key(_what_a_round_makes(own, after_another=init is not None), key)
+        record = _free_or_own(section, records, each.name, key)
+        run = _round(section, each, record.name, out.uri, init)
+        folder = Storage(f"{run.output}/{run.name}")
+        step = Step(
+            each.name,
+            "distill",
+            absolute_run(run) if absolute else run,
+            folder.uri,
+            key,
+            record.is_done and folder.exists("run.json"),
+        )
+        yield from record.around(step)
+        read_result(folder, "run.json", "pipeline.output")
+        encoders[each.name] = init = folder.locate(_ENCODER)
+
+    methods = [{"name": name, "kind": "encoder", "path": path} for name, path in encoders.items()]
+    evaluation = _evaluation(section, methods)
+    key = _key(_evaluation(section, []).what_it_makes(), [*encoders], drawn, key)
+    record = _Record(records, "evaluation", key)
+    out = Storage(evaluation.output)
+    done = record.is_done and out.exists("summary.json")
+    sent_evaluation = absolute_evaluation(evaluation) if absolute else evaluation
+    yield from record.around(Step("evaluation", "evaluate", sent_evaluation, out.uri, key, done))
+    read_result(out, "summary.json", "pipeline.output")
+
+
+class _Record:
+    """Of what lies in a folder under `pipeline.output`, or was begun there: {"key": ..., "done": bool}."""
+
+    def __init__(self, records: Storage, name: str, key: str):
+        self.name, self.key, self._records = name, key, records
+        self._file = f"{name}.json"
+        self.found = records.read_json(self._file) if records.exists(self._file) else None
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self.found == {"key": self.key, "done": True})
+
+    def around(self, step: Step) -> Iterator[Step]:
+        """Hand the step over; on record is what happens to it."""
+        if step.done:
+            yield step
+            return
+        self._records.write_json(self._file, {"key": self.key, "done": False})
+        yield step
+        self._records.write_json(self._file, {"key": self.key, "done": True})
+
+
+def _free_or_own(section: PipelineSection, records: Storage, name: str, key: str) -> _Record:
+    """The record of the run with this key, or of a folder that no other run has."""
+    number = 1
+    while True:
+        record = _Record(records, name if number == 1 else f"{name}-{number}", key)
+        if record.found is None and not Storage(f"{_runs(section)}/{record.name}").exists("config.yaml"):
+            return record
+        if record.found is not None and record.found["key"] == key:
+            return record
+        number += 1
+
+
+def _round(section: PipelineSection, each: RoundConfig, name: str, dataset: str, init: str | None) -> DistillConfig:
+    """A round's configuration; without `init` it starts from what its file says."""
+    given = [setting("output", _runs(section)), setting("name", name), setting("stage", each.stage)]
+    given.append(setting("data.datasets", [dataset]))
+    if init is not None:
+        given.append(setting(f"stage{each.stage}.init", init))
+    overrides = [*section.distill.overrides(), *each.overrides(), *given]
+    return load(DistillConfig, section.distill.config, overrides)
+
+
+def _evaluation(section: PipelineSection, encoders: list[dict[str, str]]) -> EvaluateConfig:
+    """The evaluation's configuration, with these methods after its own."""
+    given = [*section.evaluate.overrides(), setting("output", f"{section.output}/evaluation")]
+    config = load(EvaluateConfig, section.evaluate.config, given)
+    more = [setting(f"methods.{len(config.methods) + place}", method) for place, method in enumerate(encoders)]
+    return load(EvaluateConfig, section.evaluate.config, [*given, *more])
+
+
+def _what_a_round_makes(config: DistillConfig, *, after_another: bool) -> dict[str, Any]:
+    """Without where its data and the encoder before it lie, which are known by what they are."""
+    settings = config.what_it_makes()
+    del settings["data"]["datasets"]
+    if after_another:
+        del settings["run"]["init"]
+    return settings
+
+
+def draw_album(album: AlbumConfig) -> None:
+    """As `adaface render-faces` does."""
+    from adaface.miniature.album.plan import AlbumSize
+    from adaface.miniature.album.write import write_album
+
+    write_album(album.folder, AlbumSize(**album.size()))
+
+
+def _runs(section: PipelineSection) -> str:
+    return f"{section.output}/runs"
+
+
+def _album_name(album: AlbumConfig) -> str:
+    return f"album-{Path(album.folder).name}"
+
+
+def _is_drawn(album: AlbumConfig) -> bool:
+    """Whether the album lies there; ValueError for another one."""
+    from adaface.miniature.album.plan import AlbumSize
+
+    size = asdict(AlbumSize(**album.size()))
+    folder = Storage(album.folder)
+    if not folder.exists(ABOUT):
+        return False
+    about = folder.read_json(ABOUT)
+    other = {name: about.get(name) for name, value in size.items() if about.get(name) != value}
+    if other:
+        said = ", ".join(f"{name} {value} instead of {size[name]}" for name, value in other.items())
+        raise ValueError(f"{album.folder} holds another album: {said}; remove it, or name another folder")
+    return True
+
+
+def _key(*about: Any) -> str:
+    canonical = json.dumps(about, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]

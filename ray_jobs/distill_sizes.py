@@ -1,0 +1,44 @@
+"""Whether the pictures and faces of a training's datasets have the sizes of its networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from adaface.model_path import model_path
+from adaface.perception.pack import embedding_length, resolve_pack
+from data_pipeline.manifest import MANIFEST
+from data_pipeline.storage import Storage
+from ray_jobs.distill_config import DistillConfig
+
+
+def size_problems(config: DistillConfig) -> Iterator[str]:
+    """One sentence each, of what is on this machine; what is missing has a problem of its own elsewhere."""
+    side, size = _side(model_path(config.models.base)), config.data.augment.size
+    if side is not None and side != size:
+        yield (
+            f"data.augment.size is {size} px, but models.base ({config.models.base}) draws {side} px: "
+            f"set data.augment.size to {side}"
+        )
+    try:
+        length = embedding_length(resolve_pack(config.models.face_pack).files["recognition"])
+    except (ValueError, FileNotFoundError) as error:
+        yield f"models.face_pack: {error}"
+        return
+    for name in config.data.datasets:
+        there = Storage(name).read_json(MANIFEST)["id_dim"] if Storage(name).exists(MANIFEST) else None
+        if there is not None and length is not None and there != length:
+            yield (
+                f"data.datasets: the faces of {name} are {there} numbers each, but models.face_pack gives {length}: name "
+                "the pack that the dataset was built with"
+            )
+
+
+def _side(base: Path) -> int | None:
+    """px of the pictures of a diffusers folder; None where it is not all there."""
+    files = [base / part / "config.json" for part in ("unet", "vae")]
+    if not all(file.is_file() for file in files):
+        return None
+    unet, vae = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)

@@ -1,0 +1,167 @@
+"""The measuring itself, on networks so small that a step takes milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from adaface.distill.benchmarks.dry_run import run
+from adaface.distill.benchmarks.floor import written_down
+from adaface.distill.benchmarks.networks import FullSizes, Networks, random_networks
+from adaface.distill.benchmarks.original_way import OriginalTask
+from adaface.distill.benchmarks.steps import measure, ratio
+from adaface.distill.benchmarks.workload import EVERYTHING_TEACHES, KINDS, only, random_samples
+from adaface.distill.contexts import install_layer_contexts
+from adaface.distill.plan import IterationPlan
+from adaface.distill.speed import FlopCount
+from adaface.distill.stage import Stage, original_stage
+from adaface.distill.task import DistillTask
+from adaface.distill.token_noise import NoiseSettings
+from adaface.distill.trainer import Trainer
+
+BATCH = 2
+_EYES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+_WORDS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL = FullSizes(
+    text={
+        "vocab_size": 2000, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "max_position_embeddings": 77,
+    },
+    unet={
+        "sample_size": 16, "block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32,
+        "attention_head_dim": 4, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    },
+    vae={
+        "block_out_channels": (32, 32), "layers_per_block": 1, "sample_size": 32,
+        "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
+    },
+    id_dim=32, multiplier=2, vision=_EYES, judge={"vision_config": _EYES, "text_config": _WORDS, "projection_dim": 16},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    return random_networks(SMALL, "fp32")
+
+
+def stage_of(kind: str, **plan: object) -> Stage:
+    number = 2 if kind.startswith(("reconstruction", "compositional")) else 1
+    stage = replace(original_stage(number, batch=BATCH, accumulate=1), filter=EVERYTHING_TEACHES)
+    return only(kind, stage, rollouts=(1,), rollout_shares=(1.0,), **plan)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plan_has_nothing_but_the_kind_that_is_asked_for(kind):
+    plan = IterationPlan(0, stage_of(kind).plan)
+    batches = [batch for number in range(40) for batch in plan.step(number).batches]
+    assert {batch.kind for batch in batches} == {kind.split()[0].rstrip(",")}
+    assert {batch.background for batch in batches} == {kind.endswith("with background")}
+    if kind.startswith("clean_id"):
+        assert {batch.target for batch in batches} == {"noise" if "true" in kind else "teacher"}
+
+
+def test_every_kind_runs_and_is_finite(networks):
+    told = []
+    found = run(networks, batch=BATCH, say=told.append)
+    assert [one.kind for one in found] == list(KINDS) and told == found
+    assert all(len(one.seconds) == len(one.losses) == 2 for one in found)
+    assert all(one.memory > 0.05 for one in found)
+    assert "loss" in str(found[0]) and "GB" in str(found[0])
+
+
+def flops(function) -> int:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("kind", ["random_id", "clean_id, true noise", "reconstruction", "compositional"])
+def test_the_floor_does_what_the_networks_do_in_a_step(networks, kind):
+    """In operations: nearly all of a step's are its networks', and the floor makes all of those."""
+    stage, samples = stage_of(kind), random_samples(networks.models, networks.encoder, BATCH)
+    trainer = Trainer(networks.task(stage), lambda: samples, count=BATCH)
+    with written_down(networks) as calls:
+        trainer.step()
+    before = {name: tensor.clone() for name, tensor in networks.encoder.state_dict().items()}
+    floor = flops(lambda: calls.again(networks))
+    assert all(parameter.grad is None for parameter in networks.encoder.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in networks.encoder.state_dict().items())
+    trainer.number = 0
+    whole = flops(trainer.step)
+    assert floor == pytest.approx(whole, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["random_id", "noised_id", "clean_id, true noise", "reconstruction", "compositional"])
+def test_counted_operations_are_those_of_the_unets(networks, kind):
+    """Against torch's counter over both UNets, backward pass included."""
+    stage, samples = stage_of(kind), random_samples(networks.models, networks.encoder, BATCH)
+    task = networks.task(stage)
+    batch = task.plan.step(0).batches[0]
+    with written_down(networks) as calls:
+        task(batch, samples, 0)
+    unets = (networks.models.unet, networks.models.teacher)
+    calls.made = [call for call in calls.made if call.network in unets]
+    counted = FlopCount(networks.models).of_batch(
+        batch, len(task.plan.rows(batch, 0, BATCH)), guidance=False, candidates=stage.filter.starts, teachable=1.0
+    )
+    assert counted == pytest.approx(flops(lambda: calls.again(networks)), rel=0.1)
+
+
+def test_steps_are_measured_in_turns_with_their_floor(networks):
+    samples = random_samples(networks.models, networks.encoder, BATCH)
+    stage = original_stage(1, batch=BATCH, accumulate=1)
+    told = []
+    found = measure(networks, stage, samples, steps=range(2), repeats=2, say=told.append)
+    assert told == found and all(len(step.seconds) == len(step.floor) == 2 for step in found)
+    assert all(seconds > 0 for step in found for seconds in (*step.seconds, *step.floor)) and found[0].flops > 0
+    assert ratio(found) == pytest.approx(
+        sum(sum(step.seconds) for step in found) / sum(sum(step.floor) for step in found)
+    )
+
+
+def test_the_originals_way_computes_the_same():
+    """Where no noise tells its layers apart."""
+    networks = random_networks(SMALL, "fp32")
+    quiet = NoiseSettings(token_share=0.0)
+    stage = stage_of("clean_id, teacher's noise", noise=quiet)
+    samples = random_samples(networks.models, networks.encoder, BATCH)
+    ours = DistillTask(networks.models, networks.encoder, stage, seed=0)
+    expected, _ = ours(ours.plan.step(0).batches[0], samples, 0)
+    theirs = OriginalTask(networks, stage)
+    found, _ = theirs(theirs.plan.step(0).batches[0], samples, 0)
+    # its teacher computes in half precision
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["random_id", "reconstruction with background", "compositional with background"])
+def test_checkpointed_gradients_are_the_same(kind):
+    """As a worker does it: contexts are installed once, and the backward pass runs the layers again."""
+    stage = stage_of(kind)
+    gradients = []
+    for checkpointed in (False, True):
+        networks = random_networks(SMALL, "fp32")
+        if checkpointed:
+            install_layer_contexts(networks.models.unet)
+            networks.models.unet.enable_gradient_checkpointing()
+        task = networks.task(stage)
+        loss, _ = task(task.plan.step(0).batches[0], random_samples(networks.models, networks.encoder, BATCH), 0)
+        loss.backward()
+        gradients.append({name: p.grad for name, p in networks.encoder.named_parameters() if p.grad is not None})
+    plain, again = gradients
+    assert plain.keys() == again.keys() and len(plain) > 20
+    assert sum(float(gradient.abs().sum()) for gradient in plain.values()) > 0
+    for name, gradient in plain.items():
+        torch.testing.assert_close(
+            again[name], gradient, rtol=1e-4, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}"
+        )

@@ -1,0 +1,142 @@
+"""`pipeline/pipeline` on a real Prefect server, small enough for minutes: on a cluster, again, and with a change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from flows import submission
+from flows.pipeline_local import submit_step
+from flows.pipeline_steps import Step
+from ray_jobs.config import DatasetConfig
+from tests.flows.conftest import PrefectServer, RayCluster
+from tests.flows.flow_runs import artifacts, logs, start, wait_for
+from tests.tiny_world import make_pack, make_photos, settings
+
+CONFIG = "configs/miniature.yaml"
+STEPS = ["album-album", "album-people", "dataset", "stage1", "stage2", "evaluation"]
+
+
+@pytest.fixture
+def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
+    with SyncPrefectClient(prefect_server.url) as opened:
+        yield opened
+
+
+def small(folder: Path) -> list[str]:
+    """Overrides of configs/miniature.yaml: 4 people, two rounds of two steps, 2 prompts for 2 others."""
+    evaluation = {
+        "subjects": {"folder": f"{folder}/people/people", "given": 1},
+        "prompts": {"limit": 2},
+        "generation": {"images_per_prompt": 1, "steps": 3, "batch": 4},
+        "methods": [{"name": "class-word", "kind": "class_word"}],
+        "measures": {"bootstrap": 100},
+    }
+    rounds = [
+        {"name": "stage1", "stage": 1, "changes": {"stage1": {"stage": {"plan": {"steps": 2, "batch": 4}}}}},
+        {"name": "stage2", "stage": 2, "changes": {"stage2": {"stage": {"plan": {"steps": 2, "batch": 2}}}}},
+    ]
+    albums = [
+        {"folder": f"{folder}/album", "identities": 4, "images": 6, "flat": 4},
+        {"folder": f"{folder}/people", "identities": 2, "images": 4, "flat": 0, "seed": 909},
+    ]
+    return [
+        f"data.output='{folder}/dataset'",
+        f"data.sources.0.path='{folder}/album/people'",
+        f"data.sources.1.path='{folder}/album/flat'",
+        "cluster.workers=1",
+        f"pipeline.output='{folder}/out'",
+        f"pipeline.draw={json.dumps(albums)}",
+        f"pipeline.rounds={json.dumps(rounds)}",
+        "pipeline.distill.changes={log: {panel_every: null}}",
+        f"pipeline.evaluate.changes={json.dumps(evaluation)}",
+    ]
+
+
+def what_was_done(client: SyncPrefectClient, run_id: Any) -> dict[str, str]:
+    rows = json.loads(artifacts(client, run_id)["pipeline-steps"])
+    assert [row["step"] for row in rows] == STEPS
+    return {row["step"]: row["what"] for row in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_chain_runs_on_a_cluster_once_and_then_only_what_a_change_concerns(
+    prefect_server: PrefectServer,
+    ray_cluster: RayCluster,
+    project: Path,
+    client: SyncPrefectClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
+    settings, runs = small(tmp_path), tmp_path / "out" / "runs"
+
+    first = start(prefect_server, project, "pipeline", CONFIG, *settings, address=ray_cluster.address)
+    run = wait_for(client, first, "COMPLETED", seconds=900)
+    assert run.name == f"out-{str(first)[:8]}"
+    assert set(what_was_done(client, first).values()) == {"made"}
+    shown = artifacts(client, first)
+    assert {"pipeline-stage1-progress", "pipeline-stage1-run", "pipeline-stage2-progress", "build-dataset-counts",
+            "evaluate-page"} <= set(shown)  # fmt: skip
+    assert shown["pipeline-stage2-progress"] == 100
+    assert "| steps | 2 |" in shown["pipeline-stage1-run"]
+    jobs = submission.connect(ray_cluster.address)
+    for step in ("dataset", "stage1", "stage2", "evaluation"):
+        job = submission.find(jobs, f"pipeline-{step}-{first}-1")
+        assert job is not None and job.status == "SUCCEEDED", step
+    page = (tmp_path / "out" / "evaluation" / "report" / "index.html").read_text()
+    assert "stage1" in page and "stage2" in page
+    encoder = (runs / "stage1" / "encoder" / "adaface.safetensors").read_bytes()
+
+    # without the cluster: what it has made is known by what it is, not by where it was made
+    again = start(prefect_server, project, "pipeline/pipeline", CONFIG, *settings)
+    wait_for(client, again, "COMPLETED", seconds=300)
+    skipped = what_was_done(client, again)
+    assert [step for step in STEPS if skipped[step] == "made"] in ([], ["dataset"])  # whose paths read otherwise
+
+    change = "pipeline.rounds.1.changes.stage2.seed=7"
+    changed = start(prefect_server, project, "pipeline", CONFIG, *settings, change)
+    wait_for(client, changed, "COMPLETED", seconds=600)
+    done = what_was_done(client, changed)
+    assert [step for step in STEPS if done[step] == "made"] == ["stage2", "evaluation"]
+    assert sorted(folder.name for folder in runs.iterdir()) == ["stage1", "stage2", "stage2-2"]
+    assert (runs / "stage1" / "encoder" / "adaface.safetensors").read_bytes() == encoder
+    assert f"step 5 of 6, stage2: makes {runs}/stage2-2" in logs(client, changed)
+
+    # a training by itself: its run is done, which its flow finds out
+    alone = start(prefect_server, project, "distill-stage1", str(runs / "stage1" / "config.yaml"))
+    wait_for(client, alone, "COMPLETED", seconds=300)
+    assert "| stage | 1 |" in artifacts(client, alone)["distill-run"]
+
+    # the night's evaluation takes the newest of the pipeline's encoders
+    nightly = [f"methods.2={{name: newest, kind: encoder, path: '{runs}'}}", f"output='{tmp_path}/night/out'"]
+    nightly += ["generation={images_per_prompt: 1, steps: 2, base: 'package://adaface.miniature/weights/sd', "
+                "negative_prompt: null, clip_skip_weights: null}"]  # fmt: skip
+    nightly += [f"subjects.folder='{tmp_path}/people/people'", "prompts.limit=1", "measures.bootstrap=100"]
+    night = start(prefect_server, project, "evaluate/nightly", "configs/evaluate-miniature.yaml", *nightly)
+    wait_for(client, night, "COMPLETED", seconds=300)
+    assert "newest" in artifacts(client, night)["evaluate-report"]
+
+
+@pytest.mark.slow
+def test_without_prefect_a_step_is_sent_to_the_cluster_and_followed(
+    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
+    photos, pack = make_photos(tmp_path / "photos"), make_pack(tmp_path / "pack")
+    config = DatasetConfig.model_validate(settings(photos, pack, tmp_path / "dataset", seed=3))
+    step = Step("dataset", "build-dataset", config, str(tmp_path / "dataset"), "0123456789abcdef", done=False)
+    submit_step(step, config, ray_cluster.address)
+    counts = json.loads((tmp_path / "dataset" / "dataset.json").read_text())["counts"]
+    assert counts["found"] == 24
+    assert "images accepted" in capsys.readouterr().out  # the job's own lines
+    job = submission.find(submission.connect(ray_cluster.address), "pipeline-dataset-0123456789abcdef-1")
+    assert job is not None and job.status == "SUCCEEDED"

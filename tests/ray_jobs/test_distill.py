@@ -1,0 +1,176 @@
+"""The distillation job on tiny networks: what a run leaves behind, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaface.distill.checkpoint import read_step
+from adaface.encoder.model import AdaFaceEncoder
+from data_pipeline.storage import Storage
+from ray_jobs.config_file import load, resolved_yaml
+from ray_jobs.distill import main, run
+from ray_jobs.distill_config import DistillConfig
+from tests.ray_jobs.conftest import tree
+from tests.ray_jobs.tiny_training import CLIP, Configs, training
+
+LOG = {"panel_every": 3, "panel_people": 2, "milestone_every": 3, "trackers": ["tensorboard"], "keep": 1}
+
+
+@pytest.fixture(scope="session")
+def runs(local_ray: None, configs: Configs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run, "run", of six steps: not to be changed."""
+    folder = tmp_path_factory.mktemp("runs")
+    run(configs(folder, log=LOG))
+    return folder
+
+
+def test_what_a_run_leaves_behind(runs: Path) -> None:
+    out = runs / "run"
+    done = json.loads((out / "run.json").read_text())
+    assert (done["steps"], done["stage"], done["encoder"]) == (6, 1, str(out / "encoder"))
+    assert AdaFaceEncoder.from_pretrained(out / "encoder")(torch.eye(192)[:1]).shape == (1, 16, 192)
+    assert json.loads((out / "progress.json").read_text())["phase"] == "done"
+    logs = sorted((out / "log").iterdir())
+    assert [file.name for file in logs] == ["steps-00000003-rank0.jsonl", "steps-00000006-rank0.jsonl"]
+    rows = [json.loads(line) for file in logs for line in file.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert done["loss"] == rows[-1]["loss"]
+    named = {"kinds", "recon", "norm", "effective_rate", "samples_per_s", "wait_share", "tflops", "memory_gb"}
+    assert all(named <= set(row) for row in rows)
+    assert [path.name for path in sorted((out / "panels").iterdir())] == ["step-00000003.png", "step-00000006.png"]
+    assert list((out / "tensorboard").iterdir())
+    for step in (3, 6):
+        assert AdaFaceEncoder.from_pretrained(out / f"milestones/step-{step:08d}").config.id_dim == 192
+    assert [path.name for path in out.glob("checkpoint_0*")] == ["checkpoint_00000006"]
+
+
+def test_a_run_that_is_done_is_not_made_again(runs: Path, configs: Configs) -> None:
+    before = tree(runs)
+    assert run(configs(runs, log=LOG)) == json.loads((runs / "run/run.json").read_text())
+    assert {name for name, state in tree(runs).items() if before.get(name) != state} <= {"run/.lock"}
+
+
+def test_a_run_that_ended_before_it_said_so(runs: Path, configs: Configs, tmp_path: Path) -> None:
+    shutil.copytree(runs / "run", tmp_path / "run")
+    weights = (tmp_path / "run/encoder/adaface.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run/encoder")
+    (tmp_path / "run/run.json").unlink()
+    done = run(configs(tmp_path, log=LOG))
+    assert done["steps"] == 6
+    assert (tmp_path / "run/encoder/adaface.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_of_another_configuration_is_refused(
+    runs: Path, configs: Configs, tmp_path: Path, finished: bool
+) -> None:
+    out = Path(shutil.copytree(runs / "run", tmp_path / "run"))
+    if not finished:
+        (out / "run.json").unlink()
+    before = tree(out)
+    with pytest.raises(ValueError, match="another configuration") as error:
+        run(configs(tmp_path, stage1={"stage": {"optimizer": {"rate": 2e-3}}, "seed": 7}, log=LOG))
+    assert "another name" in str(error.value)
+    assert finished or "stage1.seed, stage1.stage.optimizer.rate." in str(error.value)
+    assert {name for name, state in tree(out).items() if before.get(name) != state} <= {".lock"}
+
+
+def test_all_that_is_wrong_is_said_before_anything_begins(configs: Configs, tmp_path: Path) -> None:
+    wrong = configs(
+        tmp_path / "runs",
+        stage=2,
+        data={"datasets": [str(tmp_path / "faces")], "images": False, "latents": "vae", "augment": {"scale": None}},
+        models={"base": str(tmp_path / "base"), "face_pack": "package://adaface.nothing/pack", "vision": CLIP},
+        stage2={"stage": {"compositions": str(tmp_path / "words.yaml")}},
+    )
+    with pytest.raises(ValueError) as error:
+        run(wrong)
+    said = str(error.value)
+    for part in ("faces is no finished dataset", "models.base", "models.face_pack", "models.vision", "words.yaml"):
+        assert part in said
+    assert "stage2.init is missing" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_sizes_that_do_not_go_together(configs: Configs, tmp_path: Path) -> None:
+    miniature = "package://adaface.miniature/weights/pack"
+    with pytest.raises(ValueError) as error:
+        run(configs(tmp_path / "runs", data={"augment": {"size": 64}}, models={"face_pack": miniature}))
+    said = str(error.value)
+    assert "data.augment.size is 64 px" in said and "set data.augment.size to 32" in said
+    assert "are 192 numbers each, but models.face_pack gives 64" in said
+
+
+def test_four_copies_and_then_two_are_refused(configs: Configs, tmp_path: Path) -> None:
+    """As the original's README asks for them."""
+    with training(configs(stage1={"multiplier": 4})) as (trainer, _):
+        trainer.task.encoder.save_pretrained(tmp_path / "round2", teacher="reference")
+    stage2 = {"init": str(tmp_path / "round2"), "multiplier": 2}
+    with pytest.raises(
+        ValueError, match=r"stage2.multiplier is 2, but .*round2 has 4.* Ask for 4 or a multiple of it"
+    ):
+        run(configs(tmp_path / "runs", stage=2, stage2=stage2))
+
+
+def test_a_shard_that_is_gone_stops_the_start(tiny: tuple[Path, Path], configs: Configs, tmp_path: Path) -> None:
+    faces = Path(shutil.copytree(tiny[1] / "out", tmp_path / "faces"))
+    (faces / "shards/train-000001.tar").unlink()
+    with pytest.raises(ValueError, match=r"train-000001\.tar.*\n.*on_bad: skip"):
+        run(configs(tmp_path / "runs", data={"datasets": [str(faces)]}))
+
+
+def test_the_resolved_configuration_is_the_configuration(project: Path, tmp_path: Path) -> None:
+    this = load(DistillConfig, project / "configs/distill-miniature.yaml")
+    (tmp_path / "config.yaml").write_text(resolved_yaml(this))
+    assert load(DistillConfig, tmp_path / "config.yaml") == this
+
+
+def test_exit_status(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(project / "configs/distill-miniature.yaml"), "--set", "log.kep=3"]) == 2
+    assert "did you mean `log.keep`?" in capfd.readouterr().out
+
+
+# Storage that fails
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # four times a worker is started
+def test_a_checkpoint_that_cannot_be_stored(local_ray: None, runs: Path, configs: Configs, tmp_path: Path) -> None:
+    """The run stops, and goes on from the last good checkpoint once there is room."""
+    obstacle = tmp_path / "run/checkpoint_00000006"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("here is no room for a folder")
+    this = configs(tmp_path, log=LOG, machines={"retries": 1})
+    with pytest.raises(Exception, match="checkpoint_00000006"):
+        run(this)
+    assert json.loads((tmp_path / "run/progress.json").read_text())["phase"] == "failed"
+    assert read_step(tmp_path / "run/checkpoint_00000003") == 3
+    obstacle.unlink()
+    assert run(this)["steps"] == 6
+    name = "run/encoder/adaface.safetensors"
+    assert (tmp_path / name).read_bytes() == (runs / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_may_be_in_an_object_store(
+    s3: Callable[[], str], local_ray: None, runs: Path, configs: Configs, tmp_path: Path
+) -> None:
+    this = configs(s3(), log={"trackers": ["tensorboard"]})
+    there = Storage(f"{this.output}/run")
+    weights = (runs / "run/encoder/adaface.safetensors").read_bytes()
+    assert run(this)["encoder"] == there.locate("encoder")
+    assert there.read_bytes("encoder/adaface.safetensors") == weights
+    assert there.list("log") == ["log/steps-00000003-rank0.jsonl", "log/steps-00000006-rank0.jsonl"]
+    assert there.list("tensorboard") and there.read_json("progress.json")["phase"] == "done"
+    # goes on from the checkpoint in the store, which is the last one
+    there.delete("run.json")
+    there.delete("encoder/config.json")
+    assert run(this)["steps"] == 6
+    assert there.read_bytes("encoder/adaface.safetensors") == weights and there.exists("encoder/config.json")

@@ -1,0 +1,112 @@
+"""Workers of a training without Ray: going on from a checkpoint is the run that never stopped, bit by bit."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaface.distill.panel import draw_panel
+from adaface.encoder.model import AdaFaceEncoder
+from data_pipeline.training_set import BadSample
+from ray_jobs.cache_latents import encode
+from ray_jobs.distill_worker import choose_panel
+from tests.data_pipeline.streams import keys_of_shard, spoil
+from tests.ray_jobs.tiny_training import CLIP, Configs, equal, go_on, save, training, weights, what_was_done
+
+
+@pytest.mark.parametrize(("stage", "optimizer"), [(1, "prodigy"), (2, "adamw")])
+def test_going_on_is_the_run_that_never_stopped(configs: Configs, tmp_path: Path, stage: int, optimizer: str) -> None:
+    chosen = {"name": optimizer, "rate": None, "first_d": 1e-3}
+    # the filter and the background token, too: only stage 2 has them
+    this = configs(
+        stage=stage, models={"clip": CLIP, "vision": CLIP}, **{f"stage{stage}": {"stage": {"optimizer": chosen}}}
+    )
+    with training(this) as (trainer, stream):
+        before = weights(trainer)
+        whole = [what_was_done(trainer.step()) for _ in range(3)]
+        folder = save(tmp_path / "checkpoint", trainer, stream)
+        whole += [what_was_done(trainer.step()) for _ in range(3)]
+        assert trainer.finished
+        expected = weights(trainer)
+    assert not equal(before, expected)
+    with training(this) as (trainer, stream):
+        assert equal(weights(trainer), before), "a run begins with the same encoder in every process"
+        go_on(folder, trainer, stream)
+        assert [what_was_done(trainer.step()) for _ in range(3)] == whole[3:]
+        assert equal(weights(trainer), expected)
+    assert AdaFaceEncoder.from_pretrained(folder / "encoder")(torch.eye(192)[:1]).shape == (1, 16, 192)
+
+
+def test_samples_that_are_damaged(tiny: tuple[Path, Path], configs: Configs, tmp_path: Path) -> None:
+    """They stop a run, or are counted and replaced, after a restart by the same ones."""
+    faces = Path(shutil.copytree(tiny[1] / "out", tmp_path / "faces"))
+    lost = keys_of_shard(faces, 1)
+    for key in lost:
+        spoil(faces, key, "jpg")
+    data = {"datasets": [str(faces)]}
+    with training(configs(data=data)) as (trainer, _), pytest.raises(BadSample, match=r"train-000001\.tar"):
+        while not trainer.finished:
+            trainer.step()
+    skipping = configs(data={**data, "on_bad": "skip"})
+    with training(skipping) as (trainer, stream):
+        done = [what_was_done(trainer.step()) for _ in range(2)]
+        save(tmp_path / "checkpoint", trainer, stream)
+        done += [what_was_done(trainer.step()) for _ in range(2)]
+        seen = {key for keys in (keys for step in done for keys in step[2]) for key in keys}
+        assert seen and not seen & lost
+        assert 0 < stream.skipped.total() == stream.skipped["bytes changed"]
+        skipped = dict(stream.skipped)
+    with training(skipping) as (trainer, stream):
+        go_on(tmp_path / "checkpoint", trainer, stream)
+        assert [what_was_done(trainer.step()) for _ in range(2)] == done[2:]
+        assert stream.skipped == skipped
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_latents_take_the_place_of_pictures(
+    tiny: tuple[Path, Path], configs: Configs, tmp_path: Path, images: bool
+) -> None:
+    """A training on cached latents goes as one that encodes, and loads no VAE that nobody needs."""
+    faces = Path(shutil.copytree(tiny[1] / "out", tmp_path / "faces"))
+    shares = {"stage": {"plan": {"random_id": 0.0, "noised_id": 0.0}}}
+    whole = {"datasets": [str(faces)], "augment": {"scale": None}}
+    cached = configs(data={**whole, "latents": "vae", "images": images}, stage1=shares, log={"panel_every": 3})
+    encode(cached, "cpu")
+    losses = []
+    for config in (configs(data=whole, stage1=shares), cached):
+        with training(config) as (trainer, _):
+            losses.append([trainer.step().loss for _ in range(2)])
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+    with training(cached) as (trainer, stream):
+        assert (trainer.task.models.vae is not None) == images, "the panel's pictures are decoded"
+        if images:
+            assert draw_panel(trainer.task, choose_panel(cached, stream), 0)[1:4] == b"PNG"
+
+
+def test_the_panel_has_the_same_people_in_every_process(configs: Configs) -> None:
+    this = configs(log={"panel_people": 3, "panel_every": 1})
+    panels = []
+    for taken in (0, 5):
+        with training(this) as (_, stream):
+            for _ in range(taken):
+                next(stream)
+            position = stream.position
+            panels.append(choose_panel(this, stream))
+            assert stream.position == position, "the stream goes on where it was"
+    first, second = panels
+    assert first.compositions == second.compositions and len(set(first.compositions)) == 3
+    assert torch.equal(first.ids, second.ids) and len(first.photos) == 3
+    for one, other in itertools.combinations(first.ids, 2):
+        assert float(one @ other) < 0.9, "different people"
+
+
+def test_low_precision_trains_too(configs: Configs) -> None:
+    with training(configs(models={"precision": "bf16"})) as (trainer, _):
+        low = trainer.step()
+        assert all(p.dtype == torch.float32 for p in trainer.parameters)
+    with training(configs()) as (trainer, _):
+        assert trainer.step().loss == pytest.approx(low.loss, rel=0.1)
