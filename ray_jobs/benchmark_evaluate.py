@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from adaface.evaluation.config import GenerationConfig, MeasuresConfig
+from adaface.evaluation.config import FunctionConfig, GenerationConfig, MeasuresConfig
 from adaface.model_path import model_path
 from data_pipeline.storage import Storage
 from ray_jobs.benchmark import in_fresh_process
@@ -131,7 +131,8 @@ def _bare_measures(measures: MeasuresConfig) -> Any:
     faces = FaceAnalyser(measures.faces)
     judges = [Recogniser(model_path(judge.file), device=measures.faces.device) for judge in measures.judges]
     told = [measures.scene_classifier, *measures.image_encoders.values()]
-    own = [open_entry_point(each.entry_point, each.settings) for each in told if hasattr(each, "entry_point")]
+    functions = [each for each in told if isinstance(each, FunctionConfig)]
+    own = [open_entry_point(each.entry_point, each.settings) for each in functions]
     clip = None
     if measures.clip:
         folder = locate_model(measures.clip)

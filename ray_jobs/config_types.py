@@ -38,7 +38,8 @@ def keys_of(section: type) -> dict[str, Any]:
     if issubclass(section, BaseModel):
         return {name: field.annotation for name, field in section.model_fields.items()}
     hints = get_type_hints(section, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
+    fields: Any = dataclasses.fields  # mypy does not take a plain type for a dataclass
+    return {field.name: hints[field.name] for field in fields(section)}
 
 
 def description_of(section: type, key: str) -> str | None:

@@ -18,7 +18,7 @@ from adaface.distill.background import BackgroundFeatures
 from adaface.distill.checkpoint import load_checkpoint, save_checkpoint
 from adaface.distill.clip_score import ClipScore
 from adaface.distill.compositions import Compositions
-from adaface.distill.contexts import install_layer_contexts
+from adaface.distill.contexts import checkpoint_gradients
 from adaface.distill.draws import numpy_generator
 from adaface.distill.features import cross_attentions
 from adaface.distill.initial_encoder import initial_encoder
@@ -85,8 +85,7 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         vae=config.data.latents is None or config.stage == 2 or _has_panel(config),
     )
     if config.models.checkpoint_gradients:
-        install_layer_contexts(models.unet)  # the backward pass runs the layers again, after any `with`
-        models.unet.enable_gradient_checkpointing()
+        checkpoint_gradients(models.unet)
     if config.models.compile:
         models.compiled = torch.compile(models.unet)
     # distillation has no background token, so that stage 1 needs no such features

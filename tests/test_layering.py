@@ -19,7 +19,7 @@ PACKAGES = ("flows", "ray_jobs", "data_pipeline", "adaface")
 BELOW = {
     "flows": ("ray_jobs", "data_pipeline", "adaface"),
     "ray_jobs": ("data_pipeline", "adaface"),
-    "data_pipeline": ("adaface.perception",),
+    "data_pipeline": ("adaface.perception", "adaface.html_page"),
     "adaface": (),
 }
 # What a bare GPU machine has; `adaface` runs on these alone, but for the rooms that work on photos.
@@ -31,7 +31,7 @@ PHOTO_ROOMS = ("perception", "miniature")
 BESIDES = {
     "adaface/evaluation/config.py": {"pydantic", "adaface.perception"},
     "adaface/evaluation/method_config.py": {"pydantic"},
-    "adaface/evaluation/report/page.py": {"jinja2", "markupsafe"},
+    "adaface/html_page/render.py": {"jinja2", "markupsafe"},
 }
 
 

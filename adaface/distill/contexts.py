@@ -69,6 +69,12 @@ def layer_contexts(unet: UNet2DConditionModel) -> Iterator[None]:
         restore()
 
 
+def checkpoint_gradients(unet: UNet2DConditionModel) -> None:
+    """Less memory and more time, for good: the backward pass runs the layers again, with the contexts they had."""
+    install_layer_contexts(unet)
+    unet.enable_gradient_checkpointing()
+
+
 def _of_layers(contexts: Tensor, count: int) -> Tensor | tuple[Tensor, ...]:
     if contexts.ndim == 3:
         return contexts

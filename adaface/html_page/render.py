@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 BASE_STYLE = Path(__file__).parent / "base.css"
 
 
-def render_page(folder: Path, filters: Mapping[str, Callable[..., Any]], content: Mapping[str, Any]) -> str:
+def render_page(folder: Path, filters: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """`template.html.j2` with the names of `content`, and with `style`, `script` and `policy`, which lets the page run
     and load nothing else.
 

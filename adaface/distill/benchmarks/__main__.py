@@ -20,7 +20,7 @@ from adaface.distill.benchmarks.networks import FullSizes, Networks, miniature, 
 from adaface.distill.benchmarks.original_way import OriginalTask
 from adaface.distill.benchmarks.steps import Measured, measure, ratio
 from adaface.distill.benchmarks.workload import EVERYTHING_TEACHES, random_samples
-from adaface.distill.contexts import install_layer_contexts
+from adaface.distill.contexts import checkpoint_gradients
 from adaface.distill.speed import memory_gb, peak_flops
 from adaface.distill.stage import original_stage
 
@@ -69,8 +69,7 @@ def _networks(chosen: argparse.Namespace) -> Networks:
         networks = random_networks(FullSizes(), chosen.precision, chosen.device)
     unet = networks.models.unet
     if chosen.checkpoint_gradients:
-        install_layer_contexts(unet)
-        unet.enable_gradient_checkpointing()
+        checkpoint_gradients(unet)
     if chosen.compile:
         networks.models.compiled = torch.compile(unet)
     return networks

@@ -19,6 +19,7 @@ import torch
 from adaface.distill.benchmarks.clock import stopwatch
 from adaface.distill.benchmarks.networks import FullSizes, Networks, random_networks
 from adaface.distill.benchmarks.workload import EVERYTHING_TEACHES, KINDS, only, random_samples
+from adaface.distill.contexts import checkpoint_gradients
 from adaface.distill.speed import memory_gb
 from adaface.distill.stage import original_stage
 from adaface.distill.trainer import Trainer
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--checkpoint-gradients", action="store_true", help="less memory, more time")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
@@ -97,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     began = time.perf_counter()
     networks = random_networks(FullSizes(), chosen.precision, chosen.device)
+    if chosen.checkpoint_gradients:
+        checkpoint_gradients(networks.models.unet)
     print(f"networks: {time.perf_counter() - began:.1f} s, {memory_gb(networks.models.device):.1f} GB", flush=True)
     run(networks, kinds=chosen.kinds, batch=chosen.batch, steps=chosen.steps, say=lambda one: print(one, flush=True))
     return 0

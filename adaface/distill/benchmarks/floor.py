@@ -69,7 +69,8 @@ def written_down(networks: Networks) -> Iterator[Calls]:
 
     with ExitStack() as stack:
         for part in networks.called():
-            stack.callback(part.register_forward_pre_hook(note, with_kwargs=True).remove)
+            # before those that are there: what they make of the inputs they make again
+            stack.callback(part.register_forward_pre_hook(note, prepend=True, with_kwargs=True).remove)
         yield calls
 
 

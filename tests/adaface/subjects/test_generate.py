@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -70,6 +71,15 @@ def test_the_command_writes_pictures_grid_and_settings(world, tmp_path, capsys):
     settings = record["settings"] | {"out": str(tmp_path / "again")}
     again = generate(GenerateSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}))
     assert all(np.array_equal(pixels(out, name), pixels(again, name)) for name in names)
+
+
+def test_in_a_folder_of_runs_the_newest_encoder_draws(world, tmp_path):
+    runs = tmp_path / "runs"
+    for name in ("stage1", "stage2/checkpoint_00000020", "stage2/checkpoint_00000100"):
+        shutil.copytree(world / "encoder", runs / name / "encoder")
+    assert main([*command(world, tmp_path / "out", "--images-per-prompt", "1"), "--encoder", str(runs)]) == 0
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]
+    assert settings["encoder"] == str(runs / "stage2" / "checkpoint_00000100" / "encoder")
 
 
 def test_an_image_depends_on_its_seed_and_not_on_the_batch(world, tmp_path):
