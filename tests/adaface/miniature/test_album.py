@@ -156,7 +156,7 @@ def test_the_share_in_a_studio_changes_nothing_but_the_scenes(tmp_path):
         return read_truth(folder)
 
     none, some, every = rows(0.0), rows(0.5), rows(1.0)
-    plain = {name: value for name, value in vars(Scene()).items()}
+    plain = vars(Scene())
     in_studio = [[row["scene"] == plain for row in rows_ if row["kind"] == "good"] for rows_ in (none, some, every)]
     assert sum(in_studio[0]) <= 1 and 0.2 < sum(in_studio[1]) / len(in_studio[1]) < 0.8 and all(in_studio[2])
     for rows_ in (some, every):
