@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -87,8 +88,10 @@ def reconstruction_loss(
         order = [place.name for place in places]
         terms |= cross_layer_terms(order, cross_layer_weights(places), scores, scores_around)
     if weights.asks_for("prompt_delta"):
-        four = draw_prompts(prompts, plan, batch, rows, faces.person_types, compositions)
-        terms["prompt_delta"] = delta_of(four_states(prompts, four, vectors, vectors, batch.clip_skip, behind))
+        # without the background: its words differ from layer to layer, and every layer's prompts would be read again
+        plain = replace(batch, background=False)
+        four = draw_prompts(prompts, plan, plain, rows, faces.person_types, compositions)
+        terms["prompt_delta"] = delta_of(four_states(prompts, four, vectors, vectors, batch.clip_skip))
     numbers = {name: value.detach().mean() for name, value in terms.items()}
     numbers["recon"] = numbers.pop("reconstruction")
     return weights.total(terms).mean(), numbers

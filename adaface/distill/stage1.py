@@ -172,10 +172,24 @@ def student_vectors(
     encoder: AdaFaceEncoder, plan: IterationPlan, batch: BatchPlan, rows: Sequence[Row], ids: Tensor
 ) -> Tensor:
     """The encoder's vectors (B, 16, D) of the people, with the plan's noise on IDs and vectors."""
-    noise = plan.settings.noise
-    ids = noised_ids(ids, batch.student_id_level, plan.generators(batch, rows, "student id noise"))
-    vectors = encoder(ids)
-    return noised_tokens(vectors, batch.token_share, noise.token, plan.generators(batch, rows, "token noise"))
+    return vectors_of_core(encoder, plan, batch, rows, student_core(encoder, plan, batch, rows, ids))
+
+
+def student_core(
+    encoder: AdaFaceEncoder, plan: IterationPlan, batch: BatchPlan, rows: Sequence[Row], ids: Tensor
+) -> Tensor:
+    """What the teacher says of the people as the student sees them, (B, 16, D): the same for encoders of one teacher."""
+    return encoder.teacher_core(
+        noised_ids(ids, batch.student_id_level, plan.generators(batch, rows, "student id noise"))
+    )
+
+
+def vectors_of_core(
+    encoder: AdaFaceEncoder, plan: IterationPlan, batch: BatchPlan, rows: Sequence[Row], core: Tensor
+) -> Tensor:
+    """The second half of `student_vectors`."""
+    levels = plan.settings.noise.token
+    return noised_tokens(encoder.invert(core), batch.token_share, levels, plan.generators(batch, rows, "token noise"))
 
 
 def snr_weights(models: FrozenModels, t: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from adaface.distill.mixing import mixed_contexts, same_contexts
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan, IterationPlan, Row
 from adaface.distill.stage import Stage
-from adaface.distill.stage1 import student_vectors
+from adaface.distill.stage1 import student_core, vectors_of_core
 from adaface.distill.subject_prompts import SubjectPrompts
 from adaface.distill.teacher_filter import choose
 from adaface.distill.weights import cross_layer_weights, layer_weights
@@ -82,9 +82,10 @@ def composition_loss(
     The prompts' delta counts always; the UNet's activations where the teacher filter finds a start to learn from.
     """
     texts = draw_prompts(own.prompts, plan, batch, rows, faces.person_types, own.compositions)
-    current = student_vectors(encoder, plan, batch, rows, faces.ids)
+    core = student_core(encoder, plan, batch, rows, faces.ids)
+    current = vectors_of_core(encoder, plan, batch, rows, core)
     with torch.no_grad():
-        frozen = student_vectors(own.anchor, plan, batch, rows, faces.ids)
+        frozen = vectors_of_core(own.anchor, plan, batch, rows, core)
     single = stage.anchor * frozen + (1 - stage.anchor) * current
     states = four_states(
         own.prompts, texts, single, current, batch.clip_skip, background_vectors(encoder, faces.around)
@@ -128,7 +129,7 @@ def _starts(
         foreground = (foreground * torch.ones_like(faces.latents[:, :1])) * 0  # nobody knows where the person is
     draw = draw_start(foreground, plan.generators(batch, rows, "start"), progress=batch.progress, settings=stage.start)
     made = []
-    for number in range(stage.filter.starts):
+    for number in range(stage.filter.starts if own.clip is not None else 1):
         generators = plan.generators(batch, rows, f"candidate {number}")
         x_start, mask = start_from_person(faces.latents, foreground, draw, generators)
         t = integers(generators, batch.low, schedule.timesteps).to(own.models.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from adaface.encoder.config import VECTORS
 from adaface.subjects.prompt_tokens import PromptTokenizer, Window
 
 TOKEN = "z"
+_SUBJECT = re.compile(rf"(?<!\w){TOKEN}(?!\w)")
 
 
 class SubjectPrompts:
@@ -136,6 +138,8 @@ class SubjectPrompts:
         if prompt not in self._known:
             if len(self._known) > 10_000:  # compositions hardly repeat
                 self._known.clear()
+            if not _SUBJECT.search(prompt):
+                raise ValueError(f"a training prompt has the subject in it, as `{TOKEN}`, unlike {prompt!r}")
             (window,) = self._tokenizer.windows(self._tokenizer.units(prompt), "refuse")
             if [name for _, name in window.subjects].count(TOKEN) != 1:
                 raise ValueError(f"a training prompt has the subject once, as `{TOKEN}`, unlike {prompt!r}")

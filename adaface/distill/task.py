@@ -57,7 +57,8 @@ class DistillTask(nn.Module):
         self._compositions = Compositions.load(stage.compositions)
         self._composer: tuple[Compositional, ...] = ()
         if stage.plan.compositional_every:
-            anchor = copy.deepcopy(encoder)
+            # one teacher for both: it never changes
+            anchor = copy.deepcopy(encoder, {id(encoder.teacher): encoder.teacher})
             frozen(anchor)
             self._composer = (Compositional(models, anchor, self._prompts, self._compositions, clip),)
 
