@@ -91,6 +91,7 @@ def test_a_changed_rule_analyses_nothing(build: Build, config: MakeConfig, out: 
     assert last_run(tmp_path / "out")["work"] == {"scanned": 0, "analysed": 0, "selected": 24, "sharded": 24}
 
 
+@pytest.mark.slow
 def test_a_changed_model_analyses_everything(build: Build, config: MakeConfig, out: Path, tmp_path: Path) -> None:
     other = make_pack(tmp_path / "other", strength=0.5)
     changed = config()

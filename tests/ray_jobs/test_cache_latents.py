@@ -40,6 +40,7 @@ def test_latents_are_the_posterior_of_the_picture_as_it_is_shown(cached: Distill
     torch.testing.assert_close((mean + deviation * noise) * models.latent_scale, expected, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_training_takes_the_same_steps_with_them(cached: DistillConfig, configs: Configs) -> None:
     """Up to the half precision they are kept in, and without reading a picture."""
     losses = []
