@@ -45,6 +45,15 @@ def logs(client: SyncPrefectClient, run_id: UUID) -> str:
     return "\n".join(record.message for record in records)
 
 
+def wait_for_log(client: SyncPrefectClient, run_id: UUID, text: str, *, seconds: float = 60) -> None:
+    """Wait until `text` is in the run's log: it is sent in batches and may arrive after the run's last state."""
+    deadline = time.monotonic() + seconds
+    while text not in (said := logs(client, run_id)):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{text!r} did not arrive in the log within {seconds:.0f} s:\n{said}")
+        time.sleep(0.5)
+
+
 def artifacts(client: SyncPrefectClient, run_id: UUID) -> dict[str, Any]:
     found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])))
     return {str(artifact.key): artifact.data for artifact in found}

@@ -15,7 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from flows import submission
 from tests.flows.conftest import PrefectServer, RayCluster
-from tests.flows.flow_runs import artifacts, logs, start, wait_for
+from tests.flows.flow_runs import artifacts, logs, start, wait_for, wait_for_log
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_the_deployment_builds_the_dataset(built: tuple[UUID, Path], client: Syn
     assert {row["reason"]: row["images"] for row in rejects} == dataset["reasons"]
     assert f"(file://{output_of(config)}/report/index.html)" in shown["build-dataset-report"]
     assert (output_of(config) / "report" / "index.html").is_file()
-    assert "analyse: 4 distinct images" in logs(client, run_id)  # the job's own lines
+    wait_for_log(client, run_id, "analyse: 4 distinct images")  # the job's own lines
 
 
 def test_the_job_runs_on_a_cluster_and_gives_the_same_shards(
@@ -127,7 +127,7 @@ def test_the_job_runs_on_a_cluster_and_gives_the_same_shards(
     assert job is not None and job.status == "SUCCEEDED"
     assert submission.find(jobs, f"build-dataset-{run_id}-2") is None
     assert artifacts(client, run_id)["build-dataset-progress"] == 100
-    assert "analyse: 4 distinct images" in logs(client, run_id)
+    wait_for_log(client, run_id, "analyse: 4 distinct images")
     on_cluster = json.loads((output_of(config) / "dataset.json").read_text())
 
     by_itself = json.loads((output_of(built[1]) / "dataset.json").read_text())

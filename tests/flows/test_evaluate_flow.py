@@ -12,7 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from ray_jobs.evaluate_history import SCHEMA
 from tests.flows.conftest import PrefectServer
-from tests.flows.flow_runs import artifacts, logs, start, wait_for
+from tests.flows.flow_runs import artifacts, start, wait_for, wait_for_log
 from tests.tiny_evaluation import make_encoder, make_people, small_settings
 
 NIGHTLY = "evaluate/nightly"
@@ -64,4 +64,4 @@ def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
     worse = start(prefect_server, project, NIGHTLY, CONFIG, *settings, only_new="false")
     state = wait_for(client, worse, "FAILED", seconds=300).state
     assert state is not None and "it fell by 0.500" in str(state.message), state
-    assert "more than its interval of 0.100" in logs(client, worse)
+    wait_for_log(client, worse, "more than its interval of 0.100")

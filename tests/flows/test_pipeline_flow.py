@@ -15,7 +15,7 @@ from flows.pipeline_local import submit_step
 from flows.pipeline_steps import Step
 from ray_jobs.config import DatasetConfig
 from tests.flows.conftest import PrefectServer, RayCluster
-from tests.flows.flow_runs import artifacts, logs, start, wait_for
+from tests.flows.flow_runs import artifacts, start, wait_for, wait_for_log
 from tests.tiny_world import make_pack, make_photos, settings
 
 CONFIG = "configs/miniature.yaml"
@@ -108,7 +108,7 @@ def test_the_chain_runs_on_a_cluster_once_and_then_only_what_a_change_concerns(
     assert [step for step in STEPS if done[step] == "made"] == ["stage2", "evaluation"]
     assert sorted(folder.name for folder in runs.iterdir()) == ["stage1", "stage2", "stage2-2"]
     assert (runs / "stage1" / "encoder" / "adaface.safetensors").read_bytes() == encoder
-    assert f"step 5 of 6, stage2: makes {runs}/stage2-2" in logs(client, changed)
+    wait_for_log(client, changed, f"step 5 of 6, stage2: makes {runs}/stage2-2")
 
     # a training by itself: its run is done, which its flow finds out
     alone = start(prefect_server, project, "distill-stage1", str(runs / "stage1" / "config.yaml"))
