@@ -82,8 +82,9 @@ demo-photos: venv  ## build a dataset from the photos in FACES into OUT/photos
 		--set 'data.output="$(OUT)/photos"' --set 'perception.pack="$(PACK)"' --set 'perception.parser.file="$(PARSER)"'
 	@echo; echo "the report: $(abspath $(OUT))/photos/report/index.html"
 
+# Two at a time: one process for the tests that start Ray or Prefect, one for all others (tests/conftest.py).
 test: venv  ## the tests
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: venv  ## the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)

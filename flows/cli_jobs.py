@@ -24,6 +24,9 @@ def add_commands(
     training = commands.add_parser("distill", parents=[joining], help="dataset -> encoder, by a stage of training")
     training.add_argument("--stage", type=int, choices=(1, 2), help="instead of the configuration's `stage`")
     training.set_defaults(run=distill)
+    commands.add_parser(
+        "cache-latents", parents=[joining], help="keep what the VAE makes of a dataset, for `distill`'s `data.latents`"
+    ).set_defaults(run=cache_latents)
     commands.add_parser("evaluate", parents=[joining], help="people and methods -> scores and a report").set_defaults(
         run=evaluate
     )
@@ -62,6 +65,19 @@ def distill(arguments: argparse.Namespace) -> int:
     config = load(DistillConfig, arguments.config, [*arguments.overrides, *stage])
     as_job_process()
     print(run(config, address=arguments.address)["encoder"])
+    return 0
+
+
+def cache_latents(arguments: argparse.Namespace) -> int:
+    from ray_jobs.config_file import load
+    from ray_jobs.distill_config import DistillConfig
+
+    config = load(DistillConfig, arguments.config, arguments.overrides)
+    from ray_jobs.cache_latents import run
+    from ray_jobs.job_main import as_job_process
+
+    as_job_process()
+    print(f"{config.data.latents}: {run(config, address=arguments.address)} samples encoded")
     return 0
 
 

@@ -53,7 +53,10 @@ def _models(config: DistillConfig) -> Iterator[str]:
         if not path.exists() and not on_the_hub:
             yield f"models.{key}: {name}: there is no such folder; `adaface models` says where models come from"
         elif key == "base" and path.is_file():
-            yield f"models.base: {name} is a single file; make a diffusers folder of it (adaface compose-base)"
+            yield (
+                f"models.base: {name} is a single file, and training reads a diffusers folder; make one: python -c "
+                f"\"from adaface.subjects.generate import load_base; load_base('{name}').save_pretrained('FOLDER')\""
+            )
     if config.stage == 2 and models.vision is not None and not config.data.images:
         yield "models.vision looks at pictures, and data.images is false: read them, or leave the background token out"
 

@@ -47,6 +47,7 @@ def train(settings: Mapping[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     quiet_model_loading("transformers", "diffusers")
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it tells of every report; the run's log says more
     torch.set_num_threads(config.machines.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()

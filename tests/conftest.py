@@ -10,6 +10,22 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
+_WITH_RAY = (PROJECT / "tests" / "ray_jobs", PROJECT / "tests" / "flows")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What pytest-xdist may run at the same time: files, but all that start Ray or Prefect one after the other.
+
+    Those come first, since they are the longest; each of them starts processes enough for a core of its own, and they
+    share one cluster and one server.
+    """
+
+    def with_ray(item: pytest.Item) -> bool:
+        return any(folder in item.path.parents for folder in _WITH_RAY)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if with_ray(item) else str(item.path.relative_to(PROJECT))))
+    items.sort(key=with_ray, reverse=True)  # stable
 
 
 @pytest.fixture(scope="session")
