@@ -26,8 +26,8 @@ CONTENT: dict[str, tuple[str, ...]] = {
     "factors": ("factors/classifier.safetensors",),
     "clip": ("clip",),
     "vae": ("sd/vae",),
-    "sd": ("sd",),
     "teacher": ("teacher",),
+    "names": ("sd",),
 }
 
 

@@ -29,6 +29,7 @@ ORDER = {
     "vae": "vae:VaeTask",
     "sd": "diffusion:StableDiffusionTask",
     "teacher": "teacher:TeacherTask",
+    "names": "names:NamesTask",
 }
 
 

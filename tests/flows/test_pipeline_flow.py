@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,39 @@ def test_the_chain_runs_on_a_cluster_once_and_then_only_what_a_change_concerns(
     night = start(prefect_server, project, "evaluate/nightly", "configs/evaluate-miniature.yaml", *nightly)
     wait_for(client, night, "COMPLETED", seconds=300)
     assert "newest" in artifacts(client, night)["evaluate-report"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_cancelled_pipeline_ends_the_job_of_its_step_and_begins_no_other(
+    prefect_server: PrefectServer,
+    ray_cluster: RayCluster,
+    project: Path,
+    client: SyncPrefectClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
+    endless = "pipeline.rounds.0.changes.stage1.stage.plan.steps=1000000"
+    run_id = start(prefect_server, project, "pipeline", CONFIG, *small(tmp_path), endless, address=ray_cluster.address)
+    jobs, name = submission.connect(ray_cluster.address), f"pipeline-stage1-{run_id}-1"
+    wait_for_job(lambda: (job := submission.find(jobs, name)) is not None and job.status == "RUNNING", seconds=400)
+    prefect_server.command("flow-run", "cancel", str(run_id), cwd=project)
+    wait_for(client, run_id, "CANCELLED")
+    wait_for_job(lambda: (job := submission.find(jobs, name)) is not None and job.status.is_terminal(), seconds=60)
+    job = submission.find(jobs, name)
+    assert job is not None and job.status == "STOPPED"
+    assert submission.find(jobs, f"pipeline-stage1-{run_id}-2") is None  # cancelled, not tried again
+    assert submission.find(jobs, f"pipeline-stage2-{run_id}-1") is None
+    assert not (tmp_path / "out" / "runs" / "stage1" / "encoder").exists()
+
+
+def wait_for_job(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"nothing of the kind within {seconds:.0f} s"
+        time.sleep(0.5)
 
 
 @pytest.mark.slow

@@ -20,13 +20,14 @@ from adaface.miniature.measure.generators import people_and_photos
 from adaface.miniature.measure.grids import GRIDS
 from adaface.miniature.measure.reconstruction import identity_kept
 from adaface.miniature.networks.vae import load_vae
+from adaface.miniature.ship import CONTENT
 from adaface.miniature.shipped import WEIGHTS
 from adaface.miniature.train import ORDER, make_task
 
 _CAPTIONS = {
     "world": "The renderer: six people, three plain photographs each, then scenes, styles and lights.",
     "vae": "Pictures, and below them what the VAE makes of them.",
-    "sd": "Twelve people (first row: photographs), drawn by Stable Diffusion from their traits in words; one prompt a row.",
+    "names": "Twelve people (first row: photographs), drawn by Stable Diffusion from their traits in words; one prompt a row.",
     "teacher": "Photographs, and below each three pictures that the teacher draws from its ID embedding alone.",
 }
 
@@ -35,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m adaface.miniature.measure", description=(__doc__ or "").split(":")[0]
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which models (all): {', '.join(ORDER)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which models (those that are shipped): {', '.join(ORDER)}"
+    )
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="default: the shipped ones")
     parser.add_argument(
         "--data", type=Path, default=Path("out/miniature/data"), help="where held-out pictures are kept"
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown models {', '.join(unknown)}: known are {', '.join(ORDER)}")
     torch.manual_seed(0)
-    measures = {name: _measure(name, given.weights, given.data) for name in given.names or ORDER}
+    measures = {name: _measure(name, given.weights, given.data) for name in given.names or CONTENT}
     results = [result for result in judge(measures) if result.bar.model in measures]
     print(table(results))
     if given.page:

@@ -21,6 +21,7 @@ from adaface.miniature.pictures.portraits import SIZE, held_out_people
 from adaface.miniature.render import render
 from adaface.miniature.world.captions import identity_phrase, prompt_for
 from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.names import name_of
 from adaface.miniature.world.scene import VOCABULARY, Nuisance, Scene
 
 PEOPLE = 48
@@ -87,6 +88,18 @@ def gate(unet: nn.Module, text: CLIPTextModel, tokenizer: CLIPTokenizer, weights
         **identity_rows(reader, photos[:, 0], word[:, None], "class_word"),
         **scene_rows(models, weights),
     }
+
+
+def gate_of_names(unet: nn.Module, text: CLIPTextModel, tokenizer: CLIPTokenizer, weights: Path) -> dict[str, float]:
+    """Stable Diffusion told somebody's name: the identity gap, with the class word behind the name and without."""
+    models = Models(unet, text, tokenizer, load_vae(weights))
+    reader = FaceReader(weights)
+    people, photos = people_and_photos()
+    rows = {}
+    for row, behind in (("name", "{} {}"), ("name_alone", "{}")):
+        told = models.draw_prompts([f"a photo of a {behind.format(name_of(p), p.class_word)}" for p in people])
+        rows.update(identity_rows(reader, photos[:, 0], told[:, None], row))
+    return rows
 
 
 def scene_rows(models: Models, weights: Path, each: int = 8) -> dict[str, float]:

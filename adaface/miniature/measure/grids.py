@@ -89,7 +89,7 @@ def teacher(weights: Path) -> np.ndarray:
 GRIDS: dict[str, Callable[[Path], np.ndarray]] = {
     "world": world,
     "vae": reconstructions,
-    "sd": prompts,
+    "names": prompts,
     "teacher": teacher,
 }
 

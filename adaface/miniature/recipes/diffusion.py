@@ -27,13 +27,14 @@ from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.training import Schedule, Task, autocast
 from adaface.miniature.world.captions import caption
 
-_PLAIN_SHARE = 0.35
 _NO_CAPTION = 0.10  # for classifier-free guidance (Ho and Salimans 2022)
 
 
 class StableDiffusionTask(Task):
     name = "sd"
     schedule = Schedule(steps=6500, batch=64, lr=1.0e-3, warmup=300, ema=0.9993)
+    plain_share = 0.35  # of the pictures; the others are scenes
+    named = 0.0  # share of captions that say somebody's name
 
     def __init__(self, data: Path, weights: Path, device: torch.device):
         self.device, self.weights = device, weights
@@ -60,12 +61,15 @@ class StableDiffusionTask(Task):
     def loss(
         self, batch: int, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        plain = round(batch * _PLAIN_SHARE)
+        plain = round(batch * self.plain_share)
         latents, captions = [], []
         for index, count in enumerate((plain, batch - plain)):
             pictures, rows = self.sets[index], rng.integers(len(self.latents[index]), size=count)
             latents.append(self.latents[index][rows])
-            captions += [caption(person_at(pictures, int(row)), scene_at(pictures, int(row)), rng) for row in rows]
+            captions += [
+                caption(person_at(pictures, int(row)), scene_at(pictures, int(row)), rng, named=self.named)
+                for row in rows
+            ]
         captions = ["" if rng.random() < _NO_CAPTION else text for text in captions]
         clean = torch.from_numpy(np.concatenate(latents)).float()
         with autocast(self.device):

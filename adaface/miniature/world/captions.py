@@ -12,6 +12,7 @@ import numpy as np
 from adaface.miniature.world import identity as who
 from adaface.miniature.world import scene as what
 from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.names import name_of
 from adaface.miniature.world.scene import Scene
 
 # One is drawn per caption; the first is what `caption` says without a random generator.
@@ -41,6 +42,7 @@ _LIGHT_WORDS = {
     "neon": ("in neon light", "under neon light"),
 }
 _WEAR_WORDS = ("wearing", "in", "with")
+_NAME_ALONE = 0.3  # of the captions with a name
 _MAX_FILLER = 16  # commas in a row; a subject has that many tokens
 
 
@@ -112,11 +114,25 @@ def scene_words(scene: Scene, rng: np.random.Generator | None = None, omit: floa
     return head, " ".join([*clauses, tail_style] if tail_style else clauses)
 
 
-def caption(person: Identity, scene: Scene, rng: np.random.Generator | None = None, omit: float = 0.1) -> str:
-    """A full caption; without `rng` the complete one in standard wording."""
+def caption(
+    person: Identity,
+    scene: Scene,
+    rng: np.random.Generator | None = None,
+    omit: float = 0.1,
+    named: float = 0.0,
+) -> str:
+    """A full caption; without `rng` the complete one in standard wording.
+
+    With `rng`, a share `named` of all captions has the person's name where others have traits, mostly with the class
+    word behind it.
+    """
     head, tail = scene_words(scene, rng, omit)
-    phrase = identity_phrase(person, rng)
-    return " ".join(f"{head} {article(phrase)} {tail}".split())
+    if named and rng is not None and rng.random() < named:
+        name = name_of(person)
+        phrase = f"a {name}" if rng.random() < _NAME_ALONE else f"a {name} {person.class_word}"
+    else:
+        phrase = article(identity_phrase(person, rng))
+    return " ".join(f"{head} {phrase} {tail}".split())
 
 
 def class_caption(person: Identity, scene: Scene) -> str:

@@ -1,11 +1,14 @@
 """Captions, and the tokenizer that reads them."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
 from adaface.miniature.networks.tokenizer import MAX_LENGTH, build_tokenizer
 from adaface.miniature.world.captions import caption, class_caption, identity_phrase, vocabulary
 from adaface.miniature.world.identity import Identity
+from adaface.miniature.world.names import name_of
 from adaface.miniature.world.scene import VOCABULARY, Scene
 
 
@@ -55,6 +58,27 @@ def test_traits_stand_directly_after_a_photo_of_a():
         text = caption(person, Scene(place=scene.place))
         assert text.startswith(f"a photo of a {identity_phrase(person)}")
         assert class_caption(person, Scene()) == f"a photo of a {person.class_word}"
+
+
+def test_a_name_says_every_factor_but_gender_and_age_and_fits_the_window(tokenizer):
+    rng = np.random.default_rng(4)
+    for person, scene in pairs(300):
+        text = caption(person, scene, rng, named=1.0)
+        assert name_of(person) in text and len(tokenizer(text).input_ids) <= MAX_LENGTH, text
+        assert len(tokenizer(name_of(person)).input_ids) == 2 + 36
+    person = pairs(1)[0][0]
+    for field in fields(Identity):
+        value, low = getattr(person, field.name), 0.0 if field.name == "skin" else -1.0
+        far = (1.0 if value < 0 else low) if isinstance(value, float) else int(value == 0)
+        other = name_of(replace(person, **{field.name: far}))
+        assert (other == name_of(person)) == (field.name in ("age", "female")), field.name
+
+
+def test_names_stand_in_their_share_of_the_captions():
+    rng = np.random.default_rng(5)
+    told = [(name_of(p) in (text := caption(p, s, rng, named=0.6)), p.class_word in text) for p, s in pairs(1000)]
+    assert np.mean([name for name, _ in told]) == pytest.approx(0.6, abs=0.05)
+    assert np.mean([word for name, word in told if name]) == pytest.approx(0.7, abs=0.05)
 
 
 def test_empty_words_and_bare_class_words_occur():

@@ -14,6 +14,7 @@ from adaface.miniature.pictures.portraits import _pictures, person_at, scene_at
 from adaface.miniature.recipes.clip import ClipTask, _questions
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.recipes.factors import FactorsTask
+from adaface.miniature.recipes.names import NamesTask
 from adaface.miniature.recipes.teacher import TeacherTask
 from adaface.miniature.recipes.vae import VaeTask, pixel_weights
 from adaface.miniature.train import ORDER, make_task
@@ -40,8 +41,8 @@ def weights(tmp_path_factory, pictures) -> Path:
     torch.manual_seed(0)
     for kind in (ClipTask, VaeTask):
         make(kind, folder, pictures).export(folder)
-    task = make(StableDiffusionTask, folder, pictures)
-    task.export(folder)
+    for kind in (StableDiffusionTask, TeacherTask):
+        make(kind, folder, pictures).export(folder)
     return folder
 
 
@@ -62,7 +63,7 @@ def test_rows_give_back_who_and_where(pictures):
         assert scene_at(scenes, row).factors().tolist() == scenes["scene"][row].tolist()
 
 
-@pytest.mark.parametrize("kind", [VaeTask, ClipTask, FactorsTask, StableDiffusionTask, TeacherTask])
+@pytest.mark.parametrize("kind", [VaeTask, ClipTask, FactorsTask, StableDiffusionTask, TeacherTask, NamesTask])
 def test_a_few_steps_lower_the_loss_and_reach_every_weight(kind, weights, pictures, tmp_path):
     task = make(kind, weights, pictures)
     task.schedule = replace(task.schedule, steps=12, batch=8, warmup=2)
@@ -82,7 +83,7 @@ def test_a_few_steps_lower_the_loss_and_reach_every_weight(kind, weights, pictur
 
 
 def test_all_chance_of_a_loss_comes_from_what_it_is_given(weights, pictures):
-    for kind in (VaeTask, ClipTask, StableDiffusionTask, TeacherTask):
+    for kind in (VaeTask, ClipTask, StableDiffusionTask, TeacherTask, NamesTask):
         task = make(kind, weights, pictures)
         with torch.no_grad():
             losses = [
@@ -111,6 +112,21 @@ def test_the_teacher_starts_as_stable_diffusion_and_comes_back_from_its_export(w
     unet, text, _ = load_teacher(tmp_path)
     assert torch.equal(unet.conv_in.weight, task.unet.conv_in.weight)
     assert text.config.hidden_size == 128
+
+
+def test_names_are_learned_from_between_stable_diffusion_and_the_teacher(weights, pictures, tmp_path):
+    teacher = load_teacher(weights)[0].state_dict()
+    for tensor in teacher.values():
+        tensor.add_(0.5)
+    unet = load_teacher(weights)[0]
+    unet.load_state_dict(teacher)
+    (tmp_path / "weights" / "teacher").mkdir(parents=True)
+    for name in ("clip", "sd", "teacher/text_encoder"):
+        (tmp_path / "weights" / name).symlink_to(weights / name)
+    unet.save_pretrained(tmp_path / "weights" / "teacher" / "unet")
+    before, task = load_sd(weights).unet.state_dict(), make(NamesTask, tmp_path / "weights", pictures)
+    for name, tensor in task.unet.state_dict().items():
+        assert torch.allclose(tensor, 0.3 * before[name] + 0.7 * teacher[name], atol=1e-6), name
 
 
 def test_missing_weights_say_which_recipe_makes_them(tmp_path):
@@ -149,5 +165,5 @@ def test_pixels_survive_the_way_there_and_back(pictures):
 
 def test_every_name_of_the_order_has_a_task(weights):
     for name in ORDER:
-        if name not in ("sd", "teacher"):
+        if name not in ("sd", "teacher", "names"):
             assert make_task(name, weights / "no-data", weights, CPU).name == name
