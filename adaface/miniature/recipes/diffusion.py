@@ -62,10 +62,11 @@ class StableDiffusionTask(Task):
         self, batch: int, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         plain = round(batch * self.plain_share)
-        latents, captions = [], []
+        latents, captions, chosen = [], [], []
         for index, count in enumerate((plain, batch - plain)):
             pictures, rows = self.sets[index], rng.integers(len(self.latents[index]), size=count)
             latents.append(self.latents[index][rows])
+            chosen.append(rows)
             captions += [
                 caption(person_at(pictures, int(row)), scene_at(pictures, int(row)), rng, named=self.named)
                 for row in rows
@@ -74,17 +75,22 @@ class StableDiffusionTask(Task):
         clean = torch.from_numpy(np.concatenate(latents)).float()
         with autocast(self.device):
             states = self.text(tokenize(self.tokenizer, captions).to(self.device)).last_hidden_state
-        return self.denoising_loss(clean, states, generator)
+        return self.denoising_loss(clean, states, generator, chosen[0])
+
+    def target(self, noisy: Tensor, t: Tensor, noise: Tensor, rows: np.ndarray) -> Tensor:
+        """What the UNet is to predict, like `noise`; the batch begins with the plain portraits of these `rows`."""
+        return noise
 
     def denoising_loss(
-        self, clean: Tensor, states: Tensor, generator: torch.Generator
+        self, clean: Tensor, states: Tensor, generator: torch.Generator, rows: np.ndarray
     ) -> tuple[Tensor, dict[str, float]]:
         """Weighted error of the predicted noise; `clean` (B, 4, 16, 16) on the CPU, `states` (B, 77, D)."""
         t, noise = draw_timesteps(len(clean), generator), torch.randn(clean.shape, generator=generator)
         noisy = self.scheduler.add_noise(clean, noise, t).to(self.device)
         with autocast(self.device):
             predicted = self.unet(noisy, t.to(self.device), states).sample.float()
-        error = (predicted - noise.to(self.device)).square().mean((1, 2, 3))
+        goal = self.target(noisy, t.to(self.device), noise.to(self.device), rows)
+        error = (predicted - goal).square().mean((1, 2, 3))
         return (self.weight[t].to(self.device) * error).mean(), {"mse": float(error.detach().mean())}
 
     def evaluate(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.training import Schedule, autocast
 
-_PHOTOS_OF_ONE = 3  # the plain portraits come as so many of each person in a row
+PHOTOS_OF_ONE = 3  # the plain portraits come as so many of each person in a row
 _OTHER_PHOTO = 0.5  # share of examples whose ID embedding is from another photograph of the person
 _NO_IDENTITY = 0.10
 _ROWS = 1200
@@ -42,8 +42,8 @@ class TeacherTask(StableDiffusionTask):
         self, batch: int, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         rows = rng.integers(len(self.latents[0]), size=batch)
-        person = rows // _PHOTOS_OF_ONE * _PHOTOS_OF_ONE
-        other = person + (rows - person + rng.integers(1, _PHOTOS_OF_ONE, size=batch)) % _PHOTOS_OF_ONE
+        person = rows // PHOTOS_OF_ONE * PHOTOS_OF_ONE
+        other = person + (rows - person + rng.integers(1, PHOTOS_OF_ONE, size=batch)) % PHOTOS_OF_ONE
         shown = np.where(rng.random(batch) < _OTHER_PHOTO, other, rows)
         clean = torch.from_numpy(self.latents[0][rows]).float()
         identity = F.normalize(torch.from_numpy(self.identities[shown]).float(), dim=-1).to(self.device)
@@ -52,7 +52,7 @@ class TeacherTask(StableDiffusionTask):
             states = teacher_states(self.text, self.tokenizer, identity)
             empty = self.text(tokenize(self.tokenizer, [""]).to(self.device)).last_hidden_state
             states = torch.where(nobody[:, None, None], empty, states)
-        return self.denoising_loss(clean, states, generator)
+        return self.denoising_loss(clean, states, generator, rows)
 
     def evaluate(self) -> dict[str, float]:
         from adaface.miniature.measure.generators import teacher_gap

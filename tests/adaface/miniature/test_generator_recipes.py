@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from adaface.encoder.teacher import teacher_states
 from adaface.miniature.networks.clip import load_clip
 from adaface.miniature.networks.diffusion import load_sd, load_teacher
 from adaface.miniature.networks.vae import load_vae, to_images, to_tensor
@@ -127,6 +128,20 @@ def test_names_are_learned_from_between_stable_diffusion_and_the_teacher(weights
     before, task = load_sd(weights).unet.state_dict(), make(NamesTask, tmp_path / "weights", pictures)
     for name, tensor in task.unet.state_dict().items():
         assert torch.allclose(tensor, 0.3 * before[name] + 0.7 * teacher[name], atol=1e-6), name
+
+
+def test_names_are_learned_from_the_teachers_answers_to_portraits(weights, pictures):
+    task, rows = make(NamesTask, weights, pictures), np.array([0, 5, 7])
+    generator = torch.Generator().manual_seed(0)
+    noisy, noise = (torch.randn(5, 4, 16, 16, generator=generator) for _ in range(2))
+    t = torch.tensor([999, 500, 20, 500, 20])
+    goal = task.target(noisy, t, noise, rows)
+    unet, text, tokenizer = load_teacher(weights)
+    states = teacher_states(text, tokenizer, torch.from_numpy(task.identities[[0, 1, 2]]).float())
+    with torch.no_grad():
+        answers = unet(noisy[:3], t[:3], states).sample
+    assert torch.allclose(goal[:3], answers, atol=0.02)  # bf16 where the machine has it
+    assert torch.equal(goal[3:], noise[3:])
 
 
 def test_missing_weights_say_which_recipe_makes_them(tmp_path):
