@@ -75,9 +75,7 @@ def _animatediff(parts: Arguments, photo: Image.Image) -> tuple[Any, Arguments]:
         motion_norm_num_groups=unet.norm_num_groups,
     )
     taken = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-    return AnimateDiffPipeline(**{name: parts[name] for name in taken}, motion_adapter=adapter), {
-        "num_frames": FRAMES
-    }
+    return AnimateDiffPipeline(**{name: parts[name] for name in taken}, motion_adapter=adapter), {"num_frames": FRAMES}
 
 
 KINDS: dict[str, Callable[[Arguments, Image.Image], tuple[Any, Arguments]]] = {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 _OPSET, _IR_VERSION = 17, 8  # read by every onnxruntime since 1.14
+_STEP = ".step"
 
 
 class Residual(nn.Module):
@@ -48,9 +49,9 @@ def _convolution(before: int, after: int, kernel: int, stride: int) -> tuple[nn.
 
 
 def save_onnx(net: nn.Module, path: Path, side: int) -> None:
-    """Write a network that maps (B, 3, side, side) to (B, D), in eval mode, matrices in half precision.
+    """Write a network that maps (B, 3, side, side) to (B, D), in eval mode, matrices in 8 bits; arithmetic is float32.
 
-    The nodes are numbered; insightface takes names with Sub and Mul for a sign that the input is to be 0..255.
+    onnxruntime multiplies the matrices out when it loads the file. The nodes are numbered; insightface takes names with Sub and Mul for a sign that the input is to be 0..255.
     Raises TypeError for a layer that is not known here.
     """
     import onnx
@@ -89,7 +90,11 @@ def load_onnx(net: nn.Module, path: Path) -> nn.Module:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: train it with `python -m adaface.miniature.train`")
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(str(path)).graph.initializer}
-    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in stored.items()}
+    state = {
+        name: torch.from_numpy(array.astype(np.float32) * stored.get(name + _STEP, np.float32(1)))
+        for name, array in stored.items()
+        if not name.endswith(_STEP)
+    }
     own = {name: tensor.shape for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
     if own != {name: tensor.shape for name, tensor in state.items()}:
         raise ValueError(f"{path} holds another network than {type(net).__name__}; train it anew")
@@ -141,7 +146,7 @@ class _Graph:
         return name
 
     def _weights(self, prefix: str, *names: str) -> list[str]:
-        """Initialisers for those of the parameters that there are; matrices as halves, cast when they are loaded."""
+        """Initialisers for those of the parameters that there are; matrices in 8 bits, multiplied out when loaded."""
         from onnx import TensorProto, numpy_helper
 
         out = []
@@ -149,7 +154,20 @@ class _Graph:
             if name not in self._state:
                 continue
             array = self._state[name]
-            halved = array.ndim > 1
-            self.initialisers.append(numpy_helper.from_array(array.astype(np.float16) if halved else array, name))
-            out.append(self._node("Cast", [name], to=TensorProto.FLOAT) if halved else name)
+            if array.ndim == 1:
+                self.initialisers.append(numpy_helper.from_array(array, name))
+                out.append(name)
+                continue
+            steps, size = _in_8_bits(array)
+            self.initialisers.append(numpy_helper.from_array(steps, name))
+            self.initialisers.append(numpy_helper.from_array(size, name + _STEP))
+            out.append(self._node("Mul", [self._node("Cast", [name], to=TensorProto.FLOAT), name + _STEP]))
         return out
+
+
+def _in_8_bits(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 steps and the float32 size of a step, one for each output channel (the first axis), so that the largest
+    weight of a channel is 127 steps."""
+    size = np.abs(array).max(axis=tuple(range(1, array.ndim)), keepdims=True).astype(np.float32) / 127
+    size[size == 0] = 1.0
+    return np.round(array / size).astype(np.int8), size

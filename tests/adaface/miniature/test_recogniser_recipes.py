@@ -82,7 +82,7 @@ def test_a_run_is_measured_and_exported(kind: type[Task], data: Path, tmp_path: 
     assert wanted <= set(measures) and all(np.isfinite(value) for value in measures.values())
     assert len(list(tmp_path.glob("*/*.onnx"))) == 1
 
-    # what was exported measures the same, but for the halved matrices, and without the training pictures
+    # what was exported measures the same, but for the 8 bits of its matrices, and without the training pictures
     again = kind(data=data, weights=tmp_path, device=torch.device("cpu"))  # type: ignore[call-arg]
     again.load(tmp_path)
     assert "rows" not in vars(again)

@@ -88,12 +88,13 @@ def test_the_file_computes_what_the_network_does_and_gives_it_back(kind: type[nn
     for rows in (1, 3):
         (found,) = session.run(None, {"input": x[:rows].numpy()})
         with torch.inference_mode():
-            np.testing.assert_allclose(found, net(x[:rows]).numpy(), atol=1e-3, rtol=1e-3)
+            whole = net(x[:rows]).numpy()
+            assert np.linalg.norm(found - whole) <= 0.02 * np.linalg.norm(whole)  # the matrices have 8 bits
             np.testing.assert_allclose(found, again(x[:rows]).numpy(), atol=1e-5, rtol=1e-5)
     first = file.read_bytes()
     save_onnx(net, file, side)
     assert file.read_bytes() == first
-    assert len(first) <= (600_000 if kind is AttributeNet else 2_500_000)
+    assert len(first) <= (300_000 if kind is AttributeNet else 1_300_000)
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
