@@ -51,8 +51,8 @@ def _convolution(before: int, after: int, kernel: int, stride: int) -> tuple[nn.
 def save_onnx(net: nn.Module, path: Path, side: int) -> None:
     """Write a network that maps (B, 3, side, side) to (B, D), in eval mode, matrices in 8 bits; arithmetic is float32.
 
-    onnxruntime multiplies the matrices out when it loads the file. The nodes are numbered; insightface takes names with Sub and Mul for a sign that the input is to be 0..255.
-    Raises TypeError for a layer that is not known here.
+    onnxruntime multiplies the matrices out when it loads the file. The nodes are numbered; insightface takes names with
+    Sub and Mul for a sign that the input is to be 0..255. Raises TypeError for a layer that is not known here.
     """
     import onnx
     from onnx import TensorProto, helper
