@@ -75,7 +75,12 @@ class StableDiffusionTask(Task):
         clean = torch.from_numpy(np.concatenate(latents)).float()
         with autocast(self.device):
             states = self.text(tokenize(self.tokenizer, captions).to(self.device)).last_hidden_state
+            states = self.shown(states, chosen[0])
         return self.denoising_loss(clean, states, generator, chosen[0])
+
+    def shown(self, states: Tensor, rows: np.ndarray) -> Tensor:
+        """What the UNet is shown for text states (B, 77, D) of the captions; the batch begins with the portraits `rows`."""
+        return states
 
     def target(self, noisy: Tensor, t: Tensor, noise: Tensor, rows: np.ndarray) -> Tensor:
         """What the UNet is to predict, like `noise`; the batch begins with the plain portraits of these `rows`."""

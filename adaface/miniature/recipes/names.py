@@ -5,7 +5,7 @@ in a Stable Diffusion that was taught with nothing else. The real one has read t
 can tell it nearly anybody; that is what distillation lives on.
 
 It starts between itself and the teacher, which knows faces best, and learns what portraits look like from the teacher's
-answers. The real kinship runs the other way only: Arc2Face was made from Stable Diffusion, and Stable Diffusion learned
+answers; a part of them it is shown with the teacher's own text states. The real kinship runs the other way only: Arc2Face was made from Stable Diffusion, and Stable Diffusion learned
 nothing from it. Where both have an hour for what took the real ones months, this is how they come to share it.
 """
 
@@ -26,6 +26,7 @@ from adaface.miniature.recipes.teacher import PHOTOS_OF_ONE, identities_of
 from adaface.miniature.training import Schedule, autocast
 
 _OF_THE_TEACHER = 0.7  # share of the teacher's UNet in the one that the training starts with
+_TEACHERS_STATES = 0.25  # share of the portraits that are shown with the teacher's text states
 
 
 class NamesTask(StableDiffusionTask):
@@ -55,17 +56,25 @@ class NamesTask(StableDiffusionTask):
     def lr_scale(self, module: str) -> float:
         return 0.8 if module == "text" else 1.0
 
+    def shown(self, states: Tensor, rows: np.ndarray) -> Tensor:
+        """A share of the portraits goes with the teacher's text states, so that the UNet goes on to read those, too."""
+        count = round(len(rows) * _TEACHERS_STATES)
+        return torch.cat([self._identity_states(rows[:count]).to(states.dtype), states[count:]])
+
+    def _identity_states(self, rows: np.ndarray) -> Tensor:
+        identity = torch.from_numpy(self.identities[rows // PHOTOS_OF_ONE]).to(self.device)
+        with torch.no_grad():
+            return teacher_states(self.teacher_text, self.tokenizer, identity)
+
     def target(self, noisy: Tensor, t: Tensor, noise: Tensor, rows: np.ndarray) -> Tensor:
         """What the teacher sees in the plain portraits, which `rows` of them come first in the batch; else the noise.
 
         Whatever a caption says of a person, the mean of the teacher's answers over all whom it fits is the right one;
         and it takes far fewer pictures to learn from answers than from noise.
         """
-        identity = torch.from_numpy(self.identities[rows // PHOTOS_OF_ONE]).to(self.device)
         plain = len(rows)
         with torch.no_grad(), autocast(self.device):
-            states = teacher_states(self.teacher_text, self.tokenizer, identity)
-            answers = self.teacher(noisy[:plain], t[:plain], states).sample.float()
+            answers = self.teacher(noisy[:plain], t[:plain], self._identity_states(rows)).sample.float()
         return torch.cat([answers, noise[plain:]])
 
     def evaluate(self) -> dict[str, float]:

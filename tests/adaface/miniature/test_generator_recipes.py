@@ -144,6 +144,15 @@ def test_names_are_learned_from_the_teachers_answers_to_portraits(weights, pictu
     assert torch.equal(goal[3:], noise[3:])
 
 
+def test_a_quarter_of_the_portraits_is_shown_as_the_teacher_sees_them(weights, pictures):
+    task, rows = make(NamesTask, weights, pictures), np.array([0, 5, 7, 9, 1, 2, 3, 4])
+    states = torch.zeros(12, 77, 128)
+    shown = task.shown(states, rows)
+    _, text, tokenizer = load_teacher(weights)
+    wanted = teacher_states(text, tokenizer, torch.from_numpy(task.identities[[0, 1]]).float())
+    assert torch.allclose(shown[:2], wanted, atol=1e-5) and torch.equal(shown[2:], states[2:])
+
+
 def test_missing_weights_say_which_recipe_makes_them(tmp_path):
     for load, name in ((load_vae, "vae"), (load_clip, "clip"), (load_sd, "sd"), (load_teacher, "teacher")):
         with pytest.raises(FileNotFoundError, match=f"python -m adaface.miniature.train {name}"):
