@@ -5,8 +5,9 @@ in a Stable Diffusion that was taught with nothing else. The real one has read t
 can tell it nearly anybody; that is what distillation lives on.
 
 It starts between itself and the teacher, which knows faces best, and learns what portraits look like from the teacher's
-answers; a part of them it is shown with the teacher's own text states. The real kinship runs the other way only: Arc2Face was made from Stable Diffusion, and Stable Diffusion learned
-nothing from it. Where both have an hour for what took the real ones months, this is how they come to share it.
+answers; a part of them it is shown with the teacher's own text states. The real kinship runs the other way only:
+Arc2Face was made from Stable Diffusion, and Stable Diffusion learned nothing from it. Where both have an hour for what
+took the real ones months, this is how they come to share it.
 """
 
 from __future__ import annotations
