@@ -47,7 +47,8 @@ def train(settings: Mapping[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     quiet_model_loading("transformers", "diffusers")
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it tells of every report; the run's log says more
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_says_more_than_reported)
     torch.set_num_threads(config.machines.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()
@@ -115,6 +116,11 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         rank=rank,
         wrap=lambda inner: _wrapped(inner, device) if world > 1 else inner,
     )
+
+
+def _says_more_than_reported(record: logging.LogRecord) -> bool:
+    """Ray tells of every report, by a logger that is named after a file of its own; the run's own lines say more."""
+    return not record.getMessage().startswith("Reporting training result")
 
 
 def _wrapped(task: DistillTask, device: torch.device) -> nn.Module:
