@@ -84,7 +84,7 @@ demo-photos: venv  ## build a dataset from the photos in FACES into OUT/photos
 
 # Two at a time: one process for the tests that start Ray or Prefect, one for all others (tests/conftest.py).
 test: venv  ## the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-slow: venv  ## the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)

@@ -6,26 +6,32 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-_WITH_RAY = (PROJECT / "tests" / "ray_jobs", PROJECT / "tests" / "flows")
+_WITH_RAY = ("tests/ray_jobs/", "tests/flows/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What pytest-xdist may run at the same time: files, but all that start Ray or Prefect one after the other.
+    """What starts Ray or Prefect comes first: it takes longest, and keeps one of two processes busy to the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_WITH_RAY))  # stable
 
-    Those come first, since they are the longest; each of them starts processes enough for a core of its own, and they
-    share one cluster and one server.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What `make test` runs at the same time: files, but all that start Ray or Prefect one after the other.
+
+    They share one cluster and one server, and each starts processes enough for a core of its own.
     """
+    from xdist.scheduler import LoadScopeScheduling
 
-    def with_ray(item: pytest.Item) -> bool:
-        return any(folder in item.path.parents for folder in _WITH_RAY)
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(_WITH_RAY) else nodeid.partition("::")[0]
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if with_ray(item) else str(item.path.relative_to(PROJECT))))
-    items.sort(key=with_ray, reverse=True)  # stable
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
