@@ -40,9 +40,10 @@ class NamesTask(StableDiffusionTask):
         super().__init__(data, weights, device)
         self.load(weights)
         teacher, text, _ = load_teacher(weights)
+        known = teacher.state_dict()
         with torch.no_grad():
             for name, tensor in self.unet.state_dict().items():
-                tensor.lerp_(teacher.state_dict()[name].to(device), _OF_THE_TEACHER)
+                tensor.lerp_(known[name].to(device), _OF_THE_TEACHER)
         attend_plainly(teacher)
         self.teacher = teacher.to(device).requires_grad_(False)
         self.teacher_text = text.to(device).requires_grad_(False)
