@@ -91,6 +91,13 @@ def test_the_file_computes_what_the_network_does_and_gives_it_back(kind: type[nn
             whole = net(x[:rows]).numpy()
             assert np.linalg.norm(found - whole) <= 0.02 * np.linalg.norm(whole)  # the matrices have 8 bits
             np.testing.assert_allclose(found, again(x[:rows]).numpy(), atol=1e-5, rtol=1e-5)
+    stored = again.state_dict()
+    for name, weight in net.state_dict().items():
+        if weight.ndim > 1:  # at most half a step away, of which the largest weight of an output channel is 127
+            largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
+            assert ((stored[name] - weight).abs() <= largest / 127 * 0.5001).all(), name
+        elif not name.endswith("num_batches_tracked"):
+            assert torch.equal(stored[name], weight), name
     first = file.read_bytes()
     save_onnx(net, file, side)
     assert file.read_bytes() == first
