@@ -123,7 +123,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--encoder", required=True, metavar="DIR", help="encoder: folder, package://... or hub id")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the picture to write")
     given = parser.parse_args(arguments)
-    sheet = draw(str(model_path(given.encoder)))
+    try:
+        sheet = draw(str(model_path(given.encoder)))
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
     given.out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(given.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]):
         print(f"{given.out} cannot be written", file=sys.stderr)
