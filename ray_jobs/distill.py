@@ -21,7 +21,8 @@ from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import ray_session
-from ray_jobs.same_run import begin
+from ray_jobs.same_run import LASTING_FAILURE, begin
+from ray_jobs.whole_checkpoints import mend_list
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ def run(config: DistillConfig, *, address: str | None = None) -> dict[str, Any]:
         {"encoder": path or URI, "steps", "loss", "config_hash"}.
 
     Raises:
-        ValueError: bad input, all problems at once, before a network is loaded; somebody else trains this run.
+        ValueError: bad input, all problems at once, before a network is loaded; somebody else trains this run; what would
+            go wrong again however often it is tried, as a bad sample or losses that are no numbers any more.
     """
     refuse_lost_output("output", config.output, address)
     if problems := problems_of(config):
@@ -62,13 +64,19 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
         log.info("%s is done: %s", out.uri, done["encoder"])
         return done
     begin(out, config)
+    mend_list(out)
+    if out.exists(LASTING_FAILURE):  # of a start before this one: perhaps its cause is gone
+        out.delete(LASTING_FAILURE)
     # reads every shard that is new once, here and not in each worker
     open_training_set(config.data.datasets, cache=config.data.cache, on_bad=config.data.on_bad)
     try:
         with ray_session(address, dashboard=True):
             result = _fit(config)
     except BaseException as error:
-        Progress(out).fail(str(error) or type(error).__name__)
+        lasting = out.read_json(LASTING_FAILURE)["error"] if out.exists(LASTING_FAILURE) else None
+        Progress(out).fail(lasting or str(error) or type(error).__name__)
+        if lasting is not None:
+            raise ValueError(lasting) from error
         raise
     metrics = {"steps": result.metrics["step"], "loss": result.metrics["loss"]}
     _keep_encoder(result.checkpoint, out)

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from adaface.distill.stage import Stage, original_stage
 from data_pipeline.storage import is_uri
@@ -61,6 +61,13 @@ class MachinesConfig(_Section):
     retries: int = Field(default=3, ge=-1, description="restarts after a worker died; -1: without end")
     samples_per_worker: int | None = Field(default=None, ge=1, description="whole groups of the plan; null: one group")
 
+    @field_validator("workers")
+    @classmethod
+    def _least_and_most(cls, workers: int | tuple[int, int]) -> int | tuple[int, int]:
+        if isinstance(workers, tuple) and not 1 <= workers[0] <= workers[1]:
+            raise ValueError(f"(least, most) must be 1 or more, the least first, not {workers}")
+        return workers
+
 
 class LogConfig(_Section):
     """What a run leaves behind."""
@@ -74,6 +81,15 @@ class LogConfig(_Section):
     )
     panel_people: int = Field(default=4, ge=1, le=64)
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+
+    @model_validator(mode="after")
+    def _milestones_are_checkpoints(self) -> LogConfig:
+        if self.milestone_every is not None and self.milestone_every % self.checkpoint_every:
+            raise ValueError(
+                f"milestone_every is {self.milestone_every}, which is no multiple of checkpoint_every "
+                f"({self.checkpoint_every}): encoders are kept where there are checkpoints"
+            )
+        return self
 
 
 class DistillConfig(JobConfig):
@@ -134,6 +150,7 @@ class DistillConfig(JobConfig):
         """Everything a run's weights depend on, but for the number of workers, which a run may change."""
         settings = self.model_dump(mode="json", include={"models", "data", "stage"})
         settings["run"] = self.run_config.model_dump(mode="json")
+        settings["samples_per_worker"] = self.samples
         for key in ("threads", "ahead", "cache", "on_bad"):
             settings["data"].pop(key)
         for key in ("compile", "checkpoint_gradients"):
@@ -156,7 +173,10 @@ def with_absolute_paths(config: DistillConfig) -> DistillConfig:
     values["output"] = _absolute(config.output)
     values["data"]["datasets"] = [_absolute(path) for path in config.data.datasets]
     places = [(values["models"], key) for key in ModelsConfig.model_fields]
-    places += [(values[stage], "init") for stage in ("stage1", "stage2")]
+    for stage in ("stage1", "stage2"):
+        places += [(values[stage], "init"), (values[stage]["stage"], "compositions")]
+    if config.data.cache is not None:
+        values["data"]["cache"] = _absolute(config.data.cache)
     for section, key in places:
         value = section.get(key)
         if isinstance(value, str) and os.path.exists(os.path.expanduser(value)):

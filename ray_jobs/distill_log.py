@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from adaface.distill.panel import Panel, draw_panel
-from adaface.distill.speed import FlopCount, memory_gb, peak_flops
+from adaface.distill.speed import FlopCount, memory_gb, passes_of, peak_flops
 from adaface.distill.trainer import StepReport, Trainer
 from data_pipeline.storage import Storage
 from ray_jobs.distill_config import DistillConfig
@@ -36,9 +36,10 @@ class RunLog:
         self._rows: list[dict[str, Any]] = []
         self._flops = FlopCount(trainer.task.models)
         self._peak = peak_flops(trainer.task.models.device)
-        self._trackers = Trackers(config, out) if rank == 0 else None
+        self._trackers = Trackers(config, out, trainer.number + 1) if rank == 0 else None
         self._progress = Progress(out) if rank == 0 else None
         if self._progress is not None:
+            self._forget_what_is_made_again()
             steps = trainer.task.stage.plan.steps
             message = f"{steps:,} steps, {trainer.number:,} done"
             self._progress.start(f"stage{config.stage}", steps, "steps", message, done=trainer.number)
@@ -84,18 +85,19 @@ class RunLog:
                 name = file.relative_to(encoder).as_posix()
                 self.out.write_bytes(f"milestones/step-{number:08d}/{name}", file.read_bytes())
 
+    def _forget_what_is_made_again(self) -> None:
+        """Rows of a checkpoint that was never stored, of workers that there may be no more."""
+        for name in self.out.list("log"):
+            if int(name.split("-")[1]) > self.trainer.number:
+                self.out.delete(name)
+
     def _row(self, report: StepReport, skipped_samples: Mapping[str, int]) -> dict[str, Any]:
         plan, stage = self.trainer.task.plan, self.trainer.task.stage
+        passes = passes_of(stage, report.numbers, filters=self.config.models.clip is not None)
         flops = 0.0
         for batch in plan.step(report.number).batches:
             rows = plan.rows(batch, self.rank * self.trainer.count, self.trainer.count)
-            flops += self._flops.of_batch(
-                batch,
-                len(rows),
-                guidance=stage.distillation.teacher_guidance != 1,
-                candidates=stage.filter.starts,
-                teachable=report.numbers.get("teachable", 1.0),
-            )
+            flops += self._flops.of_batch(batch, len(rows), **passes)
         whole = report.seconds + report.waited
         row = {
             "step": report.number + 1,

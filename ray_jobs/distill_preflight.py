@@ -63,6 +63,12 @@ def _models(config: DistillConfig) -> Iterator[str]:
 
 def _run(config: DistillConfig) -> Iterator[str]:
     run = config.run_config
+    warmup, steps = run.stage.schedule.warmup, run.stage.plan.steps
+    if warmup >= steps:
+        yield (
+            f"stage{config.stage}.stage.schedule.warmup is {warmup:,} of {steps:,} steps (stage.plan.steps): the rate would "
+            "never be reached; warm up for fewer"
+        )
     try:
         Compositions.load(run.stage.compositions)
     except (ValueError, FileNotFoundError) as error:

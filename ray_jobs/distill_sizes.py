@@ -21,6 +21,12 @@ def size_problems(config: DistillConfig) -> Iterator[str]:
             f"data.augment.size is {size} px, but models.base ({config.models.base}) draws {side} px: "
             f"set data.augment.size to {side}"
         )
+    layers, weights = _text_layers(model_path(config.models.base)), config.run_config.stage.plan.clip_skip
+    if layers is not None and len(weights) > layers + 1:
+        yield (
+            f"stage{config.stage}.stage.plan.clip_skip weighs {len(weights)} states of the text encoder, and that of "
+            f"models.base ({config.models.base}) has {layers + 1}: its {layers} layers and what goes into them"
+        )
     try:
         length = embedding_length(resolve_pack(config.models.face_pack).files["recognition"])
     except (ValueError, FileNotFoundError) as error:
@@ -33,6 +39,11 @@ def size_problems(config: DistillConfig) -> Iterator[str]:
                 f"data.datasets: the faces of {name} are {there} numbers each, but models.face_pack gives {length}: name "
                 "the pack that the dataset was built with"
             )
+
+
+def _text_layers(base: Path) -> int | None:
+    file = base / "text_encoder" / "config.json"
+    return int(json.loads(file.read_text(encoding="utf-8"))["num_hidden_layers"]) if file.is_file() else None
 
 
 def _side(base: Path) -> int | None:

@@ -33,6 +33,7 @@ from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_log import RunLog
 from ray_jobs.fetched import fetched
 from ray_jobs.runtime import quiet_model_loading
+from ray_jobs.same_run import LASTING_FAILURE
 
 _PANEL_DRAWS = 1000  # among which the people of the panel are looked for
 log = logging.getLogger(__name__)
@@ -40,10 +41,22 @@ log = logging.getLogger(__name__)
 
 def train(settings: Mapping[str, Any]) -> None:
     """The training function of Ray Train; `settings`: {"config": a DistillConfig as plain values}."""
+    config = DistillConfig.model_validate(settings["config"])
+    out = Storage(f"{config.output}/{config.name}")
+    if out.exists(LASTING_FAILURE):
+        raise RuntimeError(out.read_json(LASTING_FAILURE)["error"])
+    try:
+        _train(config, out)
+    except (ValueError, FloatingPointError) as error:
+        # the same data and numbers would bring it here again, after hours perhaps
+        out.write_json(LASTING_FAILURE, {"error": str(error)})
+        raise
+
+
+def _train(config: DistillConfig, out: Storage) -> None:
     import ray.train
     import ray.train.torch
 
-    config = DistillConfig.model_validate(settings["config"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     quiet_model_loading("transformers", "diffusers")
@@ -65,7 +78,6 @@ def train(settings: Mapping[str, Any]) -> None:
             with found.as_directory() as folder:
                 stream.load_state(load_checkpoint(Path(folder), trainer, run=run))
             log.info("goes on after step %d", trainer.number)
-        out = Storage(f"{config.output}/{config.name}")
         if rank == 0:
             for left in Path(tempfile.gettempdir()).glob(f"{_prefix(config)}*"):  # of a worker that was killed
                 shutil.rmtree(left, ignore_errors=True)
@@ -98,7 +110,7 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         multiplier=config.run_config.multiplier,
         teacher_text=config.models.teacher_text,
         text_model=config.models.text_model,
-        tokenizer=config.models.teacher_tokenizer or f"{config.models.base}/tokenizer",
+        tokenizer=config.models.teacher_tokenizer or models.tokenizer,
         face_pack=config.models.face_pack,
         seed=config.run_config.seed,
         background=background,
@@ -124,9 +136,10 @@ def _says_more_than_reported(record: logging.LogRecord) -> bool:
 
 
 def _wrapped(task: DistillTask, device: torch.device) -> nn.Module:
-    # which parts of the encoder a batch uses depends on its kind
     devices = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(task, device_ids=devices, find_unused_parameters=True)
+    # all batches use all of the encoder, but for its background generator, which some kinds do without
+    some_unused = task.encoder.background is not None
+    return nn.parallel.DistributedDataParallel(task, device_ids=devices, find_unused_parameters=some_unused)
 
 
 def _has_panel(config: DistillConfig) -> bool:

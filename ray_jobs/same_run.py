@@ -13,6 +13,7 @@ from ray_jobs.config_file import resolved_yaml
 from ray_jobs.distill_config import DistillConfig
 
 CONFIG = "config.yaml"
+LASTING_FAILURE = "failure.json"  # what a worker died of where another try would end like it
 LOG = "log"  # has files from the first checkpoint on
 
 

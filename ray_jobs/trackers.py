@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -11,7 +12,10 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.storage import Storage
+from ray_jobs.config_file import config_hash
 from ray_jobs.distill_config import DistillConfig
+
+_MLFLOW_RUN = "mlflow.json"  # in the folder of the run: MLflow chooses the ids of its runs itself
 
 
 class Tracker(Protocol):
@@ -23,15 +27,18 @@ class Tracker(Protocol):
 
 
 class Trackers:
-    """All of a configuration's `log.trackers`. Raises ModuleNotFoundError for one whose package is missing."""
+    """All of a configuration's `log.trackers`, from step `begins` on: what they know of later steps is made again.
 
-    def __init__(self, config: DistillConfig, out: Storage):
-        makers: dict[str, Callable[[DistillConfig, Storage], Tracker]] = {
+    Raises ModuleNotFoundError for one whose package is missing.
+    """
+
+    def __init__(self, config: DistillConfig, out: Storage, begins: int = 1):
+        makers: dict[str, Callable[[DistillConfig, Storage, int], Tracker]] = {
             "tensorboard": _TensorBoard,
             "wandb": _Wandb,
             "mlflow": _MLflow,
         }
-        self._all: list[Tracker] = [makers[name](config, out) for name in config.log.trackers]
+        self._all: list[Tracker] = [makers[name](config, out, begins) for name in config.log.trackers]
 
     def scalars(self, step: int, row: Mapping[str, Any]) -> None:
         values = {
@@ -53,11 +60,12 @@ class Trackers:
 
 
 class _TensorBoard:
-    def __init__(self, config: DistillConfig, out: Storage):
+    def __init__(self, config: DistillConfig, out: Storage, begins: int):
         from tensorboardX import SummaryWriter
 
         # an s3:// folder, too: tensorboardX writes there by boto3
-        self._writer = SummaryWriter(str(out.local_path("tensorboard")) if out.is_local else out.locate("tensorboard"))
+        place = str(out.local_path("tensorboard")) if out.is_local else out.locate("tensorboard")
+        self._writer = SummaryWriter(place, purge_step=begins if begins > 1 else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -72,14 +80,16 @@ class _TensorBoard:
 
 
 class _Wandb:
-    def __init__(self, config: DistillConfig, out: Storage):
+    def __init__(self, config: DistillConfig, out: Storage, begins: int):
         import wandb
 
+        # runs elsewhere may have the same name, and the same run goes on under its id
+        place = hashlib.sha256(out.uri.encode()).hexdigest()[:8]
         self._wandb = wandb
         self._run = wandb.init(
             project="adaface",
             name=config.name,
-            id=f"{config.name}-stage{config.stage}",
+            id=f"{config.name}-stage{config.stage}-{place}-{config_hash(config)}",
             resume="allow",
             config=config.model_dump(mode="json"),
         )
@@ -95,12 +105,16 @@ class _Wandb:
 
 
 class _MLflow:
-    def __init__(self, config: DistillConfig, out: Storage):
+    def __init__(self, config: DistillConfig, out: Storage, begins: int):
         import mlflow
 
         self._mlflow = mlflow
         mlflow.set_experiment("adaface")
-        mlflow.start_run(run_name=config.name)
+        if out.exists(_MLFLOW_RUN):
+            mlflow.start_run(run_id=out.read_json(_MLFLOW_RUN)["run_id"])
+            return
+        started = mlflow.start_run(run_name=config.name)
+        out.write_json(_MLFLOW_RUN, {"run_id": started.info.run_id})
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -74,7 +74,7 @@ def prepare(
     size = latents.shape[-2:]
 
     def chosen(name: str) -> Tensor:
-        return samples[name][used].to(device, non_blocking=True)[at]
+        return samples[name].to(device, non_blocking=True)[used][at]
 
     around = None
     if background is not None and batch.background:
@@ -106,9 +106,10 @@ def _latents(
     slots = [Row(source, first_slot + source) for source in used]
     noise = normal(plan.generators(batch, slots, "posterior"), (channels, side, side), device=models.device)
     if "latent" in samples:
-        mean, deviation = samples["latent"][used].to(models.device, non_blocking=True).float().chunk(2, dim=1)
+        latents = samples["latent"].to(models.device, non_blocking=True)[used]
+        mean, deviation = latents.float().chunk(2, dim=1)
         return (mean + deviation * noise) * models.latent_scale
-    pictures = samples["image"][used].to(models.device, non_blocking=True)
+    pictures = samples["image"].to(models.device, non_blocking=True)[used]
     return models.encode(pictures.permute(0, 3, 1, 2).float() / 127.5 - 1, noise)
 
 

@@ -7,6 +7,7 @@ not taken away. A run that asks for it is refused, with what would do.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def initial_encoder(
     multiplier: int,
     teacher_text: str,
     text_model: str,
-    tokenizer: str,
+    tokenizer: Any,
     face_pack: str,
     seed: int,
     background: BackgroundFeatures | None = None,
@@ -34,7 +35,7 @@ def initial_encoder(
     Args:
         init: encoder folder to go on from; None: a new encoder, whose inverse encoder is a copy of `text_model`.
         multiplier: keys and values per token that it is to have. New copies get noise, which comes from `seed`.
-        teacher_text, text_model, tokenizer: folders, package://... or names of the hub.
+        teacher_text, text_model, tokenizer: folders, package://... or names of the hub; or a tokenizer that is loaded.
         face_pack: whose ID embeddings it reads.
         background: with it, an encoder without a background generator gets a new one for these features, with vectors
             for `unet_layers` cross-attention layers.
@@ -49,7 +50,7 @@ def initial_encoder(
         text = CLIPTextModel.from_pretrained(_place(text_model), dtype=torch.float32)
         teacher = CLIPTextModel.from_pretrained(_place(teacher_text), dtype=torch.float32)
         config = EncoderConfig.for_tokenizer(
-            CLIPTokenizer.from_pretrained(_place(tokenizer)),
+            CLIPTokenizer.from_pretrained(_place(tokenizer)) if isinstance(tokenizer, str) else tokenizer,
             text=text_values(text.config),
             id_dim=_id_dim(face_pack),
             teacher=teacher_text,
@@ -98,6 +99,9 @@ def _with_background(encoder: AdaFaceEncoder, features: BackgroundFeatures, laye
             f"{encoder.background.image_proj.in_features}; this UNet has {layers}, and models.vision gives {wanted} of width "
             f"{features.width}: take the CLIP that it was trained with"
         )
+    # one of the original drops vectors by torch's global random numbers, which no checkpoint keeps
+    encoder.background.dropout = 0.0
+    encoder.config = replace(encoder.config, background={**(encoder.config.background or {}), "dropout": 0.0})
 
 
 def _id_dim(face_pack: str) -> int:

@@ -26,6 +26,7 @@ class MixSettings:
         values_from_noise: the same, for pictures that start from noise.
         gradient: share of the gradient that reaches both prompts through the mix.
         decline: by how much the influence of the time falls in the course of a run.
+        subject: the subject's part in all of this; 0: the teacher is told the class prompt and nothing else.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -35,9 +36,10 @@ class MixSettings:
     values_from_noise: float = 0.6
     gradient: float = 0.05
     decline: float = 0.3
+    subject: float = 1.0
 
     def __post_init__(self) -> None:
-        shares = share_problems(self, "keys", "values", "values_from_noise", "gradient", "decline")
+        shares = share_problems(self, "keys", "values", "values_from_noise", "gradient", "decline", "subject")
         raise_for("the teacher's text", shares)
 
 
@@ -76,12 +78,12 @@ def mixed_contexts(
     person = torch.as_tensor(from_person, device=subject.device).expand(len(subject))
     values = torch.where(person, settings.values, settings.values_from_noise)
     ends = torch.stack([values, torch.full_like(values, settings.keys)], dim=1)
-    share = 1 - ramp[None, :, None] * (1 - ends[:, None])  # (B, L, 2)
+    share = 1 - settings.subject * ramp[None, :, None] * (1 - ends[:, None])  # (B, L, 2)
     at_slots = slots[:, None, None, :, None]
     share = torch.where(at_slots, share[..., None, None], 1.0)
     mixed = share * class_prompt.unsqueeze(2) + (1 - share) * subject.unsqueeze(2)
     mixed = scale_gradient(mixed, settings.gradient)
-    whole = (1 - time.to(ramp) * (1 - settings.decline * progress))[:, None] * (depth >= 0)
+    whole = (1 - time.to(ramp) * (1 - settings.decline * progress))[:, None] * (depth >= 0) * settings.subject
     whole = whole[:, :, None, None, None]
     return (whole * subject.unsqueeze(2) + (1 - whole) * mixed).to(subject.dtype)
 

@@ -54,7 +54,7 @@ class FrozenModels:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def predict(self, unet: Any, states: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """(x_t (B, C, h, w), t (B,)) -> float32 noise (B, C, h, w), of the first so many rows of `states` (B, T, D)."""
+        """(x_t (B, C, h, w), t (B,)) -> float32 noise (B, C, h, w), told `states` (B, T, D)."""
 
         def noise(x_t: Tensor, t: Tensor) -> Tensor:
             with self.autocast():

@@ -17,6 +17,7 @@ from adaface.distill.problems import (
 from adaface.distill.token_noise import NoiseSettings
 
 RandomStart = Literal["high", "sampled", "anywhere"]
+_TIMESTEPS = 1000  # of Stable Diffusion
 _STARTS = ("high", "sampled", "anywhere")
 
 
@@ -89,6 +90,11 @@ class PlanSettings:
             "the plan",
             count_problems(self, 1, "steps", "batch", "accumulate"),
             count_problems(self, 0, "compositional_every", "random_low", "compositional_low"),
+            [
+                f"{name} must be below {_TIMESTEPS}, not {getattr(self, name)}"
+                for name in ("random_low", "compositional_low")
+                if isinstance(getattr(self, name), int) and getattr(self, name) >= _TIMESTEPS
+            ],
             share_problems(self, *shares, *backgrounds),
             self._rollout_problems(),
             [] if self.random_start in _STARTS else [f"random_start must be one of {', '.join(_STARTS)}"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan
+from adaface.distill.stage import Stage
+from adaface.distill.weights import ACTIVATION_FAMILIES
 
 # Dense bf16 operations per second of GPUs, by a part of their names; of their makers' data sheets.
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "A6000": 155e12, "L4": 121e12}
@@ -47,6 +50,20 @@ class FlopCount:
         if batch.target == "teacher":
             passes += batch.rollout * (2 if guidance else 1)
         return rows * self.forward * passes
+
+
+def passes_of(stage: Stage, numbers: Mapping[str, float], *, filters: bool) -> dict[str, Any]:
+    """What `FlopCount.of_batch` asks of a step that said `numbers` of itself.
+
+    Args:
+        filters: whether there is a CLIP to choose starts by.
+    """
+    looks_inside = any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES)
+    return {
+        "guidance": stage.distillation.teacher_guidance != 1,
+        "candidates": stage.filter.starts if filters else 0,
+        "teachable": numbers.get("teachable", 1.0) if looks_inside else 0.0,
+    }
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -31,7 +31,7 @@ from adaface.distill.stage import Stage
 from adaface.distill.stage1 import student_core, vectors_of_core
 from adaface.distill.subject_prompts import SubjectPrompts
 from adaface.distill.teacher_filter import choose
-from adaface.distill.weights import cross_layer_weights, layer_weights
+from adaface.distill.weights import ACTIVATION_FAMILIES, cross_layer_weights, layer_weights
 from adaface.encoder.model import AdaFaceEncoder
 
 # Guidance of the pictures that the filter looks at (D: shared_step).
@@ -216,7 +216,7 @@ def _activation_terms(
 ) -> dict[str, Tensor]:
     """The terms (G',) of the G' teachable compositions that look into the UNet."""
     weights = stage.losses
-    wanted = [name for name in ("elastic_matching", "deltas", "cross_layer") if weights.asks_for(name)]
+    wanted = [name for name in ACTIVATION_FAMILIES if weights.asks_for(name)]
     if not wanted:
         return {}
     rows = teachable.nonzero()[:, 0]

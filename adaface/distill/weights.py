@@ -28,6 +28,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "attention_regions": ("complementary", "subject_outside", "background_inside", "contrast"),
     "cross_layer": ("cross_layer_subject", "cross_layer_background"),
 }
+ACTIVATION_FAMILIES = ("elastic_matching", "deltas", "cross_layer")  # of compositions; they look into the UNet
 _TERMS = tuple(name for names in FAMILIES.values() for name in names)
 _USUAL_BACKGROUND_MATCH = 0.2
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from safetensors.torch import load
 
+from data_pipeline.storage import Storage
 from flows import submission
 from flows.pipeline_local import submit_step
 from flows.pipeline_steps import Step
@@ -29,8 +33,22 @@ def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
         yield opened
 
 
-def small(folder: Path) -> list[str]:
-    """Overrides of configs/miniature.yaml: 4 people, two rounds of two steps, 2 prompts for 2 others."""
+@pytest.fixture
+def cluster(ray_cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+    """Which this process has the token of."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
+    return ray_cluster
+
+
+def small(folder: Path, store: str | None = None) -> list[str]:
+    """Overrides of configs/miniature.yaml: 4 people, two rounds of two steps, 2 prompts for 2 others.
+
+    Args:
+        folder: of the albums.
+        store: of everything else, a folder or URI; None: `folder`.
+    """
+    store = store or str(folder)
     evaluation = {
         "subjects": {"folder": f"{folder}/people/people", "given": 1},
         "prompts": {"limit": 2},
@@ -39,19 +57,23 @@ def small(folder: Path) -> list[str]:
         "measures": {"bootstrap": 100},
     }
     rounds = [
-        {"name": "stage1", "stage": 1, "changes": {"stage1": {"stage": {"plan": {"steps": 2, "batch": 4}}}}},
-        {"name": "stage2", "stage": 2, "changes": {"stage2": {"stage": {"plan": {"steps": 2, "batch": 2}}}}},
+        {
+            "name": f"stage{stage}",
+            "stage": stage,
+            "changes": {f"stage{stage}": {"stage": {"plan": {"steps": 2, "batch": batch}, "schedule": {"warmup": 1}}}},
+        }
+        for stage, batch in ((1, 4), (2, 2))
     ]
     albums = [
         {"folder": f"{folder}/album", "identities": 4, "images": 6, "flat": 4},
         {"folder": f"{folder}/people", "identities": 2, "images": 4, "flat": 0, "seed": 909},
     ]
     return [
-        f"data.output='{folder}/dataset'",
+        f"data.output='{store}/dataset'",
         f"data.sources.0.path='{folder}/album/people'",
         f"data.sources.1.path='{folder}/album/flat'",
         "cluster.workers=1",
-        f"pipeline.output='{folder}/out'",
+        f"pipeline.output='{store}/out'",
         f"pipeline.draw={json.dumps(albums)}",
         f"pipeline.rounds={json.dumps(rounds)}",
         "pipeline.distill.changes={log: {panel_every: null}}",
@@ -69,17 +91,14 @@ def what_was_done(client: SyncPrefectClient, run_id: Any) -> dict[str, str]:
 @pytest.mark.timeout(1800)
 def test_the_chain_runs_on_a_cluster_once_and_then_only_what_a_change_concerns(
     prefect_server: PrefectServer,
-    ray_cluster: RayCluster,
+    cluster: RayCluster,
     project: Path,
     client: SyncPrefectClient,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
     settings, runs = small(tmp_path), tmp_path / "out" / "runs"
 
-    first = start(prefect_server, project, "pipeline", CONFIG, *settings, address=ray_cluster.address)
+    first = start(prefect_server, project, "pipeline", CONFIG, *settings, address=cluster.address)
     run = wait_for(client, first, "COMPLETED", seconds=900)
     assert run.name == f"out-{str(first)[:8]}"
     assert set(what_was_done(client, first).values()) == {"made"}
@@ -88,7 +107,7 @@ def test_the_chain_runs_on_a_cluster_once_and_then_only_what_a_change_concerns(
             "evaluate-page"} <= set(shown)  # fmt: skip
     assert shown["pipeline-stage2-progress"] == 100
     assert "| steps | 2 |" in shown["pipeline-stage1-run"]
-    jobs = submission.connect(ray_cluster.address)
+    jobs = submission.connect(cluster.address)
     for step in ("dataset", "stage1", "stage2", "evaluation"):
         job = submission.find(jobs, f"pipeline-{step}-{first}-1")
         assert job is not None and job.status == "SUCCEEDED", step
@@ -130,17 +149,14 @@ def test_the_chain_runs_on_a_cluster_once_and_then_only_what_a_change_concerns(
 @pytest.mark.timeout(900)
 def test_a_cancelled_pipeline_ends_the_job_of_its_step_and_begins_no_other(
     prefect_server: PrefectServer,
-    ray_cluster: RayCluster,
+    cluster: RayCluster,
     project: Path,
     client: SyncPrefectClient,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
     endless = "pipeline.rounds.0.changes.stage1.stage.plan.steps=1000000"
-    run_id = start(prefect_server, project, "pipeline", CONFIG, *small(tmp_path), endless, address=ray_cluster.address)
-    jobs, name = submission.connect(ray_cluster.address), f"pipeline-stage1-{run_id}-1"
+    run_id = start(prefect_server, project, "pipeline", CONFIG, *small(tmp_path), endless, address=cluster.address)
+    jobs, name = submission.connect(cluster.address), f"pipeline-stage1-{run_id}-1"
     wait_for_job(lambda: (job := submission.find(jobs, name)) is not None and job.status == "RUNNING", seconds=400)
     prefect_server.command("flow-run", "cancel", str(run_id), cwd=project)
     wait_for(client, run_id, "CANCELLED")
@@ -160,17 +176,37 @@ def wait_for_job(condition: Callable[[], bool], seconds: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_chain_keeps_what_it_makes_in_an_object_store(s3: Callable[[], str], tmp_path: Path) -> None:
+    bucket = s3()
+    command = [sys.executable, "-m", "flows.cli", "pipeline", "--config", CONFIG]
+    for override in small(tmp_path, bucket):
+        command += ["--set", override]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert first.returncode == 0, first.stdout + first.stderr
+    store = Storage(bucket)
+    assert load(store.read_bytes("out/runs/stage2/encoder/adaface.safetensors"))
+    page = store.read_bytes("out/evaluation/report/index.html").decode()
+    assert "stage1" in page and "stage2" in page
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["album", "people"]
+
+    encoder = store.read_bytes("out/runs/stage1/encoder/adaface.safetensors")
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "makes" in first.stdout and "makes" not in again.stdout + again.stderr
+    assert store.read_bytes("out/runs/stage1/encoder/adaface.safetensors") == encoder
+
+
+@pytest.mark.slow
 def test_without_prefect_a_step_is_sent_to_the_cluster_and_followed(
-    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
     photos, pack = make_photos(tmp_path / "photos"), make_pack(tmp_path / "pack")
     config = DatasetConfig.model_validate(settings(photos, pack, tmp_path / "dataset", seed=3))
     step = Step("dataset", "build-dataset", config, str(tmp_path / "dataset"), "0123456789abcdef", done=False)
-    submit_step(step, config, ray_cluster.address)
+    submit_step(step, config, cluster.address)
     counts = json.loads((tmp_path / "dataset" / "dataset.json").read_text())["counts"]
     assert counts["found"] == 24
     assert "images accepted" in capsys.readouterr().out  # the job's own lines
-    job = submission.find(submission.connect(ray_cluster.address), "pipeline-dataset-0123456789abcdef-1")
+    job = submission.find(submission.connect(cluster.address), "pipeline-dataset-0123456789abcdef-1")
     assert job is not None and job.status == "SUCCEEDED"

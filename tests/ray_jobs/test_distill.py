@@ -6,20 +6,33 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from adaface.distill.checkpoint import read_step
 from adaface.encoder.model import AdaFaceEncoder
 from data_pipeline.storage import Storage
-from ray_jobs.config_file import load, resolved_yaml
+from data_pipeline.training_set import open_training_set
+from ray_jobs.config_file import config_hash, load, resolved_yaml
 from ray_jobs.distill import main, run
-from ray_jobs.distill_config import DistillConfig
+from ray_jobs.distill_config import DistillConfig, with_absolute_paths
+from ray_jobs.distill_preflight import problems_of
+from ray_jobs.same_run import LASTING_FAILURE
+from ray_jobs.whole_checkpoints import LIST, mend_list
 from tests.ray_jobs.conftest import tree
 from tests.ray_jobs.tiny_training import CLIP, Configs, training
 
-LOG = {"panel_every": 3, "panel_people": 2, "milestone_every": 3, "trackers": ["tensorboard"], "keep": 1}
+LOG = {
+    "checkpoint_every": 2,
+    "keep": 2,
+    "milestone_every": 2,
+    "panel_every": 3,
+    "panel_people": 2,
+    "trackers": ["tensorboard"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +50,7 @@ def test_what_a_run_leaves_behind(runs: Path) -> None:
     assert AdaFaceEncoder.from_pretrained(out / "encoder")(torch.eye(192)[:1]).shape == (1, 16, 192)
     assert json.loads((out / "progress.json").read_text())["phase"] == "done"
     logs = sorted((out / "log").iterdir())
-    assert [file.name for file in logs] == ["steps-00000003-rank0.jsonl", "steps-00000006-rank0.jsonl"]
+    assert [file.name for file in logs] == [f"steps-0000000{step}-rank0.jsonl" for step in (2, 4, 6)]
     rows = [json.loads(line) for file in logs for line in file.read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert done["loss"] == rows[-1]["loss"]
@@ -45,9 +58,9 @@ def test_what_a_run_leaves_behind(runs: Path) -> None:
     assert all(named <= set(row) for row in rows)
     assert [path.name for path in sorted((out / "panels").iterdir())] == ["step-00000003.png", "step-00000006.png"]
     assert list((out / "tensorboard").iterdir())
-    for step in (3, 6):
+    for step in (2, 4, 6):
         assert AdaFaceEncoder.from_pretrained(out / f"milestones/step-{step:08d}").config.id_dim == 192
-    assert [path.name for path in out.glob("checkpoint_0*")] == ["checkpoint_00000006"]
+    assert sorted(path.name for path in out.glob("checkpoint_0*")) == ["checkpoint_00000004", "checkpoint_00000006"]
 
 
 def test_a_run_that_is_done_is_not_made_again(runs: Path, configs: Configs) -> None:
@@ -79,6 +92,44 @@ def test_a_run_of_another_configuration_is_refused(
     assert "another name" in str(error.value)
     assert finished or "stage1.seed, stage1.stage.optimizer.rate." in str(error.value)
     assert {name for name, state in tree(out).items() if before.get(name) != state} <= {".lock"}
+
+
+def test_other_batches_make_another_run_and_other_places_do_not(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = configs(tmp_path)
+    assert config_hash(this) == config_hash(configs(tmp_path, machines={"workers": 2}))
+    assert config_hash(this) != config_hash(configs(tmp_path, machines={"samples_per_worker": 8}))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.yaml").touch()
+    here = with_absolute_paths(
+        configs("runs", data={"cache": "cache"}, stage1={"stage": {"compositions": "words.yaml"}})
+    )
+    assert here.stage1.stage.compositions == str(tmp_path / "words.yaml")
+    assert (here.output, here.data.cache) == (str(tmp_path / "runs"), str(tmp_path / "cache"))
+    assert here.stage2.stage.compositions == configs("runs").stage2.stage.compositions  # package://
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"log": {"milestone_every": 7}}, "milestone_every is 7, which is no multiple of checkpoint_every"),
+        ({"machines": {"workers": [4, 2]}}, "the least first"),
+        ({"machines": {"workers": [0, 0]}}, "1 or more"),
+        ({"stage1": {"stage": {"plan": {"random_low": 1000}}}}, "random_low must be below 1000, not 1000"),
+    ],
+)
+def test_numbers_that_cannot_be(configs: Configs, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        configs(**changes)
+
+
+def test_numbers_that_do_not_go_together(configs: Configs) -> None:
+    stage = {"plan": {"clip_skip": [1, 2, 2, 2]}, "schedule": {"warmup": 6}}
+    problems = problems_of(configs(stage1={"stage": stage}))
+    assert len(problems) == 2
+    assert "clip_skip weighs 4 states of the text encoder" in problems[0] and "has 3" in problems[0]
+    assert "schedule.warmup is 6 of 6 steps" in problems[1]
 
 
 def test_all_that_is_wrong_is_said_before_anything_begins(configs: Configs, tmp_path: Path) -> None:
@@ -139,6 +190,45 @@ def test_exit_status(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
 # Storage that fails
 
 
+@pytest.mark.parametrize("damage", ["the list", "the last checkpoint"])
+def test_a_run_goes_on_from_the_checkpoints_that_are_whole(
+    local_ray: None, runs: Path, configs: Configs, tmp_path: Path, damage: str
+) -> None:
+    out = Path(shutil.copytree(runs / "run", tmp_path / "run"))
+    weights = (out / "encoder/adaface.safetensors").read_bytes()
+    (out / "run.json").unlink()
+    shutil.rmtree(out / "encoder")
+    damaged = out / LIST if damage == "the list" else out / "checkpoint_00000006/trainer/optimizer.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    mend_list(Storage(out))
+    listed = json.loads((out / LIST).read_text())["checkpoint_results"]
+    assert [each["metrics"]["step"] for each in listed] == ([4, 6] if damage == "the list" else [4])
+    assert run(configs(tmp_path, log=LOG))["steps"] == 6
+    assert (out / "encoder/adaface.safetensors").read_bytes() == weights
+
+
+def test_without_a_whole_checkpoint_there_is_no_list(runs: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(runs / "run", tmp_path / "run"))
+    for name in ("checkpoint_00000004", "checkpoint_00000006"):
+        (out / name / "trainer/state.json").write_text("{")
+    mend_list(Storage(out))
+    assert not (out / LIST).exists()
+
+
+def test_what_would_fail_again_is_not_tried_again(
+    local_ray: None, tiny: tuple[Path, Path], configs: Configs, tmp_path: Path
+) -> None:
+    faces = Path(shutil.copytree(tiny[1] / "out", tmp_path / "faces"))
+    this = configs(tmp_path, data={"datasets": [str(faces)]}, log=LOG, machines={"retries": 3})
+    open_training_set(this.data.datasets)  # which is sound, and then no more
+    shard = faces / "shards/train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:512] + bytes(len(shard.read_bytes()) - 512))
+    with pytest.raises(ValueError, match="train-000000"):
+        run(this)
+    assert json.loads((tmp_path / "run/progress.json").read_text())["phase"] == "failed"
+    assert "train-000000" in json.loads((tmp_path / "run" / LASTING_FAILURE).read_text())["error"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # four times a worker is started
 def test_a_checkpoint_that_cannot_be_stored(local_ray: None, runs: Path, configs: Configs, tmp_path: Path) -> None:
@@ -150,7 +240,7 @@ def test_a_checkpoint_that_cannot_be_stored(local_ray: None, runs: Path, configs
     with pytest.raises(Exception, match="checkpoint_00000006"):
         run(this)
     assert json.loads((tmp_path / "run/progress.json").read_text())["phase"] == "failed"
-    assert read_step(tmp_path / "run/checkpoint_00000003") == 3
+    assert read_step(tmp_path / "run/checkpoint_00000004") == 4
     obstacle.unlink()
     assert run(this)["steps"] == 6
     name = "run/encoder/adaface.safetensors"

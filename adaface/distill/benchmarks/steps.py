@@ -11,7 +11,7 @@ from adaface.distill.benchmarks.clock import stopwatch
 from adaface.distill.benchmarks.floor import written_down
 from adaface.distill.benchmarks.networks import Networks
 from adaface.distill.benchmarks.original_way import OriginalTask
-from adaface.distill.speed import FlopCount
+from adaface.distill.speed import FlopCount, passes_of
 from adaface.distill.stage import Stage
 from adaface.distill.task import DistillTask
 from adaface.distill.trainer import Trainer
@@ -64,14 +64,9 @@ def measure(
             with stopwatch(device) as took:
                 calls.again(networks)
             bare += took
+        passes = passes_of(stage, report.numbers, filters=networks.clip is not None)
         operations = sum(
-            flops.of_batch(
-                batch,
-                len(task.plan.rows(batch, 0, count)),
-                guidance=stage.distillation.teacher_guidance != 1,
-                candidates=stage.filter.starts,
-                teachable=report.numbers.get("teachable", 1.0),
-            )
+            flops.of_batch(batch, len(task.plan.rows(batch, 0, count)), **passes)
             for batch in task.plan.step(number).batches
         )
         found.append(Measured(report.kinds, tuple(mine), tuple(bare), operations))

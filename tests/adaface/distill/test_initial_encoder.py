@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ def test_a_background_generator_comes_with_its_features(tiny: Tiny, tmp_path: Pa
     assert same(encoder, tiny.encoder(init=str(tmp_path / "with"), background=features, unet_layers=3))
     with pytest.raises(ValueError, match="background generator is for 3 layers"):
         tiny.encoder(init=str(tmp_path / "with"), background=features, unet_layers=16)
+
+
+def test_a_background_generator_of_the_original_drops_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    """Its random numbers would be torch's global ones, which no checkpoint keeps."""
+    features = BackgroundFeatures(CLIP)
+    encoder = tiny.encoder(background=features)
+    encoder.config = replace(encoder.config, background={**(encoder.config.background or {}), "dropout": 0.05})
+    encoder.save_pretrained(tmp_path / "converted", teacher="reference")
+    again = tiny.encoder(init=str(tmp_path / "converted"), background=features)
+    assert again.training and again.background is not None
+    around = torch.randn(2, features.tokens, features.width, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(again.background(around), again.background(around))
+    assert again.config.background is not None and again.config.background["dropout"] == 0
 
 
 def test_what_is_not_there(tiny: Tiny, tmp_path: Path) -> None:

@@ -73,6 +73,12 @@ def test_a_unet_with_fewer_layers(prompts):
     torch.testing.assert_close(found[:, -1], mix(prompts)[:, -1])
 
 
+@pytest.mark.parametrize("time", [0.0, 0.8, 1.0])
+def test_without_the_subject_the_teacher_is_told_the_class_prompt(prompts, time):
+    found = mix(prompts, time, 0.5, settings=MixSettings(subject=0))
+    torch.testing.assert_close(found, same_contexts(prompts[1], LAYERS), rtol=0, atol=0)
+
+
 def test_settings_out_of_range_are_all_named():
     with pytest.raises(ValueError, match=r"keys .* decline"):
         MixSettings(keys=1.5, decline=-1)

@@ -16,7 +16,7 @@ from adaface.distill.benchmarks.steps import measure, ratio
 from adaface.distill.benchmarks.workload import EVERYTHING_TEACHES, KINDS, only, random_samples
 from adaface.distill.contexts import checkpoint_gradients
 from adaface.distill.plan import IterationPlan
-from adaface.distill.speed import FlopCount
+from adaface.distill.speed import FlopCount, passes_of
 from adaface.distill.stage import Stage, original_stage
 from adaface.distill.task import DistillTask
 from adaface.distill.token_noise import NoiseSettings
@@ -113,7 +113,7 @@ def test_counted_operations_are_those_of_the_unets(networks, kind):
     unets = (networks.models.unet, networks.models.teacher)
     calls.made = [call for call in calls.made if call.network in unets]
     counted = FlopCount(networks.models).of_batch(
-        batch, len(task.plan.rows(batch, 0, BATCH)), guidance=False, candidates=stage.filter.starts, teachable=1.0
+        batch, len(task.plan.rows(batch, 0, BATCH)), **passes_of(stage, {}, filters=True)
     )
     assert counted == pytest.approx(flops(lambda: calls.again(networks)), rel=0.1)
 
