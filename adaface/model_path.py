@@ -24,18 +24,34 @@ def model_path(name: str | Path, *, verify: bool = True) -> Path:
     if not text.startswith(PREFIX):
         return Path(text).expanduser()
     package, _, inside = text[len(PREFIX) :].partition("/")
-    try:
-        found = importlib.util.find_spec(package) if package else None
-    except (ModuleNotFoundError, ValueError):  # of a parent package; of a name such as "a..b"
-        found = None
-    if found is None or not found.submodule_search_locations:
+    folder = _package_folder(package)
+    if folder is None:
         raise ValueError(
             f"{text}: there is no Python package {package!r} here; write {PREFIX}PACKAGE/PATH, "
             "for example package://adaface.miniature/weights/pack"
         )
     if not inside or ".." in Path(inside).parts or inside.startswith("/"):
         raise ValueError(f"{text}: name a file or folder inside the package")
-    folder = Path(next(iter(found.submodule_search_locations)))
     if verify:
         require_shipped(folder / inside, folder)
     return folder / inside
+
+
+def _package_folder(package: str) -> Path | None:
+    """Where a package such as `adaface.miniature` lies; None where there is none.
+
+    Nothing of it is imported: such names stand in files that others wrote, and looking a sub-package up by the import
+    system would run the packages around it.
+    """
+    first, *inner = package.split(".")
+    if not all(part.isidentifier() for part in (first, *inner)):
+        return None
+    try:
+        found = importlib.util.find_spec(first)
+    except ValueError:  # of a module without a specification, such as __main__
+        return None
+    for place in (found and found.submodule_search_locations) or ():
+        folder = Path(place, *inner)
+        if folder.is_dir():
+            return folder
+    return None

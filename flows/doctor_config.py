@@ -41,9 +41,14 @@ def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[
         yield from check_output(f"{config.output}/{config.name}", "the run", "output")
     else:
         from adaface.evaluation.preflight import problems
+        from ray_jobs.evaluate_config import with_encoders_here
 
         assert isinstance(config, EvaluateConfig)
-        yield from check_inputs(problems(config), "subjects, prompts and models")
+        try:
+            found = problems(with_encoders_here(config))
+        except (OSError, ValueError) as error:  # of an object store
+            found = [str(error)]
+        yield from check_inputs(found, "subjects, prompts and models")
         yield from check_output(config.output, "the evaluation", "output")
 
 

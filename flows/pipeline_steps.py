@@ -23,6 +23,7 @@ from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_config import with_absolute_paths as absolute_run
 from ray_jobs.evaluate_config import EvaluateConfig
 from ray_jobs.evaluate_config import with_absolute_paths as absolute_evaluation
+from ray_jobs.evaluate_history import inputs_hash
 from ray_jobs.pipeline_config import AlbumConfig, PipelineSection, RoundConfig, setting
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -147,10 +148,13 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
 
     methods = [{"name": name, "kind": "encoder", "path": path} for name, path in encoders.items()]
     evaluation = _evaluation(section, methods)
-    key = _key(_evaluation(section, []).what_it_makes(), [*encoders], drawn, key)
+    asked = _evaluation(section, [])
+    read = inputs_hash(asked)
+    key = _key(asked.what_it_makes(), [*encoders], read, key)
     record = _Record(records, "evaluation", key)
     out = Storage(evaluation.output)
-    done = record.is_done and out.exists("summary.json")
+    # what cannot be read from here may have changed; the job draws only what is missing
+    done = record.is_done and read is not None and out.exists("summary.json")
     sent_evaluation = absolute_evaluation(evaluation) if absolute else evaluation
     yield from record.around(Step("evaluation", "evaluate", sent_evaluation, out.uri, key, done))
     read_result(out, "summary.json", "pipeline.output")

@@ -92,7 +92,8 @@ def bare(config: EvaluateConfig, batches: int, threads: int) -> Pace:
 
     torch.set_num_threads(threads)
     quiet_model_loading("transformers", "diffusers")
-    pipe = load_base(config.generation.base, device=config.generation.device)
+    generation = config.generation
+    pipe = load_base(generation.base, device=generation.device, dtype=getattr(torch, generation.precision))
     pipe.set_progress_bar_config(disable=True)
     look = _bare_measures(config.measures)
     size = config.generation.batch

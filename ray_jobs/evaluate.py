@@ -16,6 +16,7 @@ from typing import Any
 from adaface.evaluation.plan import plan_parts
 from adaface.evaluation.preflight import problems as problems_of
 from adaface.evaluation.prompts import load_prompts
+from adaface.evaluation.scene_factors import check_factors
 from adaface.evaluation.subjects import Subject
 from adaface.perception.faces import FaceAnalyser
 from data_pipeline.lock import build_lock
@@ -23,8 +24,10 @@ from data_pipeline.storage import Storage
 from ray_jobs import evaluate_scores
 from ray_jobs.config import ClusterConfig
 from ray_jobs.config_file import config_hash, resolved_yaml
-from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_found, with_encoders_here
+from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_here
 from ray_jobs.evaluate_digests import make_digests
+from ray_jobs.evaluate_encoders import with_encoders_kept
+from ray_jobs.evaluate_history import read_history
 from ray_jobs.evaluate_parts import Drawer, Job, Measurer
 from ray_jobs.evaluate_subjects import know_ids, know_subjects
 from ray_jobs.job_main import job_parser, run_job_main
@@ -51,6 +54,8 @@ def run(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]
         ValueError: bad input, all problems at once, before anything is drawn.
     """
     refuse_lost_output("output", config.output, address)
+    if config.history:
+        refuse_lost_output("history", config.history, address)
     if problems := problems_of(with_encoders_here(config)):
         raise ValueError("\n".join(problems))
     out = Storage(config.output)
@@ -64,7 +69,7 @@ class Evaluation:
     def __init__(self, config: EvaluateConfig, out: Storage, address: str | None):
         self.given, self.out, self.address = config, out, address
         # workers run in other folders: from here on local paths are absolute
-        self.config = with_encoders_found(with_absolute_paths(config))
+        self.config = with_encoders_kept(with_absolute_paths(config), out)
         self.progress = Progress(out)
         self.seconds: dict[str, float] = {}
         self.drawn = 0
@@ -90,6 +95,7 @@ class Evaluation:
         """What all workers are told; looks at the subjects' photos, draws nothing."""
         subjects, faces = self._timed("faces", self._know_subjects)
         prompts = load_prompts(self.config.prompts.sets, self.config.prompts.limit, self.config.prompts.placement)
+        check_factors(self.config.measures, prompts)
         digests = make_digests(self.config, subjects)
         return Job(
             config=self.config,
@@ -101,6 +107,7 @@ class Evaluation:
         )
 
     def _phases(self) -> dict[str, Any]:
+        read_history(self.config)  # what is wrong with its place is to be known before hours of drawing
         job = self.plan()
         self._timed("pictures", lambda: self._pictures(job))
         self.progress.start("scores", 1, "tables")

@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from adaface.evaluation.config import EvaluationConfig
-from adaface.evaluation.methods.encoder import newest_encoder
 from data_pipeline.storage import is_uri
 from ray_jobs.config import ClusterConfig, JobConfig
-from ray_jobs.fetched import fetched, in_object_store
+from ray_jobs.fetched import fetched
 
 
 class EvaluateClusterConfig(ClusterConfig):
@@ -41,8 +40,19 @@ def history_of(config: EvaluateConfig) -> str:
     """Where the history lies: all runs whose outputs are in one folder share it by default."""
     if config.history:
         return config.history
-    parent, _, _ = config.output.rstrip("/").rpartition("/")
-    return f"{parent}/history" if parent else "history"
+    if not is_uri(config.output):
+        return os.path.join(os.path.dirname(_absolute(config.output)), "history")
+    scheme, _, place = config.output.partition("://")
+    place, mark, query = place.partition("?")
+    parent, _, _ = place.rstrip("/").rpartition("/")
+    # beside a whole bucket there is no place
+    return inside(f"{scheme}://{parent or place}{mark}{query}", "history")
+
+
+def inside(folder: str, name: str) -> str:
+    """What is called `name` in a local folder, or in a URI, whose query (an endpoint, say) stays at its end."""
+    place, mark, query = folder.partition("?") if is_uri(folder) else (folder, "", "")
+    return f"{place.rstrip('/')}/{name}{mark}{query}"
 
 
 def with_absolute_paths(config: EvaluateConfig) -> EvaluateConfig:
@@ -68,21 +78,13 @@ def with_absolute_paths(config: EvaluateConfig) -> EvaluateConfig:
     return EvaluateConfig.model_validate(values)
 
 
-def with_encoders_found(config: EvaluateConfig) -> EvaluateConfig:
-    """The same configuration with the newest encoder of every folder of checkpoints named.
-
-    So all workers draw with the same one, whatever a training writes meanwhile. In an object store a path names the
-    encoder itself. Raises FileNotFoundError where there is none.
-    """
-    return _with_encoders(config, lambda path: path if in_object_store(path) else str(newest_encoder(path)))
-
-
 def with_encoders_here(config: EvaluateConfig) -> EvaluateConfig:
     """The same configuration for this machine: encoders in an object store are copied to it."""
-    return _with_encoders(config, fetched)
+    return with_encoders(config, fetched)
 
 
-def _with_encoders(config: EvaluateConfig, place: Callable[[str], str]) -> EvaluateConfig:
+def with_encoders(config: EvaluateConfig, place: Callable[[str], str]) -> EvaluateConfig:
+    """The same configuration with `place(path)` for the path of every encoder."""
     methods = [
         method.model_copy(update={"path": place(method.path)}) if method.kind == "encoder" else method
         for method in config.methods

@@ -1,13 +1,20 @@
-"""What a picture and its measures depend on, as hashes: what is there under the same hash need not be made again."""
+"""What a picture and its measures depend on, as hashes: what is there under the same hash need not be made again.
+
+Photos, models and the code of entry points count by their content, not by where they lie.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from adaface.evaluation.config import EntryPointConfig, FunctionConfig
+from adaface.evaluation.entry_points import find_entry_point, open_entry_point
 from adaface.evaluation.methods.encoder import encoder_files, newest_encoder
 from adaface.evaluation.plan import Part, Picture
 from adaface.evaluation.prompts import Prompt
@@ -55,16 +62,15 @@ class Digests:
 
 
 def make_digests(config: EvaluateConfig, subjects: Sequence[Subject]) -> Digests:
-    """Reads every model file and photo once; loads none of them."""
+    """Reads every model file and photo once. Of models, entry points of `measures` alone are opened, to see their files."""
     config = with_encoders_here(config)
-    settings = config.what_it_makes()
-    generation = {
-        key: value for key, value in settings["generation"].items() if key not in ("images_per_prompt", "base")
-    }
+    settings = config.protocol()
+    generation = {key: value for key, value in settings["generation"].items() if key != "images_per_prompt"}
     measures = {key: value for key, value in settings["measures"].items() if key not in ("metrics", "bootstrap")}
     models = dict(_models(config))
     methods, files = {}, {}
-    for method, described in zip(config.methods, settings["methods"], strict=True):
+    for method in config.methods:
+        described = method.model_dump(mode="json")
         own = {role: value for role, value in models.items() if role.startswith(f"{method.name}: ")}
         # where the files lie does not matter, what is in them does
         said = {key: value for key, value in described.items() if key not in _PATHS and key != "name"}
@@ -94,7 +100,11 @@ def _models(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
                 if name := getattr(method, role):
                     yield f"{method.name}: {role}", path_hash(name)
         elif method.kind == "encoder":
-            yield f"{method.name}: encoder", digest(sorted(encoder_files(newest_encoder(method.path)).items()))
+            for file, value in sorted(encoder_files(newest_encoder(method.path)).items()):
+                yield f"{method.name}: {file}", value
+        elif method.kind == "entry_point":
+            # not opened, which may take a GPU and minutes
+            yield f"{method.name}: entry_point", _entry_point_hash(method)
     measures = config.measures
     pack = resolve_pack(measures.faces.pack, measures.faces.recognition_file)
     for role in ("detection", "recognition"):
@@ -106,6 +116,35 @@ def _models(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
     for name, encoder in measures.image_encoders.items():
         if hasattr(encoder, "model"):
             yield f"measures: {name}", path_hash(encoder.model)
+        else:
+            yield f"measures: {name}", _function_hash(encoder)
+    if measures.scene_classifier is not None:
+        yield "measures: scene_classifier", _function_hash(measures.scene_classifier)
+
+
+def _function_hash(named: FunctionConfig) -> str:
+    """With the `file` that the object itself names, if it does."""
+    file = getattr(open_entry_point(named.entry_point, named.settings), "file", None)
+    return digest([_entry_point_hash(named), sha256(file) if isinstance(file, Path) and file.is_file() else None])
+
+
+def _entry_point_hash(named: FunctionConfig | EntryPointConfig) -> str:
+    """Of the code, that is of the modules that it is named by and written in, and of the files that settings name."""
+    found = find_entry_point(named.entry_point)
+    modules = {named.entry_point.partition(":")[0], str(getattr(found, "__module__", ""))}
+    files = [getattr(sys.modules.get(module), "__file__", None) for module in sorted(modules)]
+    given = {key: _content(value) for key, value in named.settings.items() if isinstance(value, str)}
+    return digest([[sha256(file) for file in files if file], given])
+
+
+def _content(setting: str) -> str:
+    """Of the file or folder that it names; any other word is itself."""
+    if Path(setting).name in ("", ".."):  # not all that lies here or above
+        return setting
+    try:
+        return path_hash(setting)
+    except (OSError, ValueError):  # too long for a path; no such package
+        return setting
 
 
 def path_hash(name: str) -> str:

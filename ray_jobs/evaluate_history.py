@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 
-from adaface.evaluation.subjects import find_subjects
+from adaface.evaluation.prompts import Prompt, load_prompts
+from adaface.evaluation.subjects import Subject, find_subjects
 from data_pipeline.storage import Storage
 from ray_jobs.evaluate_config import EvaluateConfig, history_of
 from ray_jobs.evaluate_digests import Digests, digest, make_digests
@@ -19,12 +21,19 @@ SCHEMA = pa.schema(
 )
 
 
-def protocol_hash(config: EvaluateConfig, digests: Digests) -> str:
-    """Of what was asked and with which models it was drawn and measured, without the methods."""
+def protocol_hash(
+    config: EvaluateConfig, digests: Digests, subjects: Iterable[Subject], prompts: Iterable[Prompt]
+) -> str:
+    """Of what was asked and with which models it was drawn and measured, without the methods.
+
+    Args:
+        subjects: before or after `check_faces`; a class word that the face pack says follows from photos and pack.
+        prompts: of `load_prompts`.
+    """
     shared = {role: value for role, value in digests.models.items() if not _of_a_method(config, role)}
-    asked = config.protocol()
-    asked["subjects"].pop("folder")  # the photos themselves count
-    return digest([asked, shared, digests.references])[:16]
+    asked = [(prompt.id, prompt.category, prompt.text, dict(prompt.expects)) for prompt in prompts]
+    words = {each.name: each.class_word for each in subjects if each.type_from not in ("nobody", "face pack")}
+    return digest([config.protocol(), asked, words, shared, digests.references])[:16]
 
 
 def encoder_names(config: EvaluateConfig) -> list[str]:
@@ -45,11 +54,26 @@ def write_history(config: EvaluateConfig, run: str, rows: list[dict[str, Any]]) 
 
 def known_encoders(config: EvaluateConfig) -> list[str] | None:
     """The names of the encoders if every one of them was evaluated under this protocol before, else None."""
-    digests = make_digests(config, find_subjects(config.subjects))
-    protocol = protocol_hash(config, digests)
+    protocol, files = _what_is_run(config)
     seen = {(row["method"], row["method_hash"]) for row in read_history(config) if row["protocol_hash"] == protocol}
     names = encoder_names(config)
-    return names if all((name, digests.method_files[name]) in seen for name in names) else None
+    return names if all((name, files[name]) in seen for name in names) else None
+
+
+def inputs_hash(config: EvaluateConfig) -> str | None:
+    """Of everything that an evaluation reads; None where some of it cannot be read from here."""
+    try:
+        return digest([*_what_is_run(config)])
+    except (ValueError, OSError):
+        return None
+
+
+def _what_is_run(config: EvaluateConfig) -> tuple[str, dict[str, str]]:
+    """The protocol's hash, and those of the methods' files, without looking at a photo."""
+    subjects = find_subjects(config.subjects)
+    prompts = load_prompts(config.prompts.sets, config.prompts.limit, config.prompts.placement)
+    digests = make_digests(config, subjects)
+    return protocol_hash(config, digests, subjects, prompts), digests.method_files
 
 
 def _of_a_method(config: EvaluateConfig, role: str) -> bool:

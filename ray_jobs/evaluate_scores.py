@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from adaface.encoder.files import WEIGHTS
 from adaface.evaluation.gallery import Gallery
-from adaface.evaluation.history import compare, history_rows
+from adaface.evaluation.history import compare, history_rows, other_runs
 from adaface.evaluation.metrics.base import Metric, References, Table, score_all
 from adaface.evaluation.metrics.face_similarity import ceiling
 from adaface.evaluation.metrics.registry import metrics_for
@@ -71,18 +73,19 @@ def write_report(job: Job, content: dict[str, Any], about: dict[str, str]) -> di
     columns: dict[str, Any] = {name: scores[name].to_numpy(zero_copy_only=False) for name in scores.column_names}
     directions = content["columns"]
     summary = _summary(config, columns, directions, references)
-    protocol = protocol_hash(config, job.digests)
+    protocol = protocol_hash(config, job.digests, job.subjects.values(), job.prompts.values())
     run = f"{about['started'].replace(':', '').replace('+0000', 'Z')}-{about['config_hash'][:8]}"
-    earlier = read_history(config)
-    findings = compare(summary, earlier, protocol_hash=protocol, methods=encoder_names(config))
+    earlier, hashes = read_history(config), job.digests.method_files
+    findings = compare(summary, earlier, protocol_hash=protocol, methods=encoder_names(config), method_hashes=hashes)
     rows = history_rows(
         summary,
         run=run,
         finished=about["finished"],
         protocol_hash=protocol,
-        method_hashes=job.digests.method_files,
+        method_hashes=hashes,
     )
-    data = _report_data(job, summary, columns, references, [*earlier, *rows], findings, about, run)
+    shown = [*other_runs(earlier, protocol_hash=protocol, method_hashes=hashes), *rows]
+    data = _report_data(job, summary, columns, references, shown, findings, about, run)
     for name, text in _pages(data).items():
         out.write_bytes(f"report/{name}", text.encode())
     content = content | {"findings": [asdict(finding) for finding in findings], "run": run, "protocol_hash": protocol}
@@ -168,7 +171,7 @@ def _report_data(
     summary: Summary,
     columns: dict[str, Any],
     references: dict[str, References],
-    history: list[dict[str, Any]],
+    history: Sequence[Mapping[str, Any]],
     findings: list[Any],
     about: dict[str, str],
     run: str,
@@ -193,11 +196,9 @@ def _report_data(
                 method.kind,
                 {
                     "settings": method.model_dump(mode="json", exclude={"name", "kind"}),
-                    "files": {
-                        role.partition(": ")[2]: value
-                        for role, value in job.digests.models.items()
-                        if role.startswith(f"{method.name}: ")
-                    },
+                    "files": (files := _files(job, method.name)),
+                    # in the model card, for whoever has the file before them
+                    **({f"{WEIGHTS} sha256": files[WEIGHTS]} if method.kind == "encoder" else {}),
                 },
             )
             for method in config.methods
@@ -220,6 +221,7 @@ def _report_data(
             "prompts": f"{len(job.prompts)} from {', '.join(config.prompts.sets)}",
             "pictures per prompt": str(generation.images_per_prompt),
             "sampler": f"DDIM, {generation.steps} steps, eta 0",
+            "precision": generation.precision,
             "guidance": f"{generation.guidance[0]:g} to {generation.guidance[1]:g}",
             "seeds": f"from sha256({generation.seed}/subject/prompt/number), the same for all methods",
         },
@@ -229,6 +231,11 @@ def _report_data(
         grid_prompts=config.report.grid_prompts,
         cases=config.report.cases,
     )
+
+
+def _files(job: Job, method: str) -> dict[str, str]:
+    roles = {role.partition(": "): value for role, value in job.digests.models.items()}
+    return {role: value for (owner, _, role), value in roles.items() if owner == method}
 
 
 def _pages(data: ReportData) -> dict[str, str]:

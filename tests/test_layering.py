@@ -29,7 +29,8 @@ LIBRARY |= {"prodigyopt"}  # one file for training; without it there is AdamW
 PHOTO_ROOMS = ("perception", "miniature")
 # Files that are imported by those only who have more: an evaluation's configuration, its report.
 BESIDES = {
-    "adaface/evaluation/config.py": {"pydantic", "adaface.perception"},
+    "adaface/evaluation/config.py": {"pydantic"},
+    "adaface/evaluation/measures_config.py": {"pydantic", "adaface.perception"},
     "adaface/evaluation/method_config.py": {"pydantic"},
     "adaface/html_page/render.py": {"jinja2", "markupsafe"},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import SimpleNamespace
 
 import torch
@@ -31,6 +31,8 @@ class SubjectPrompts:
         pipe = SimpleNamespace(tokenizer=models.tokenizer, text_encoder=models.text)
         self._tokenizer = PromptTokenizer(pipe, {TOKEN: VECTORS, background.TOKEN: background.VECTORS})
         self._known: dict[str, Window] = {}
+        # a step asks for the same prompt's pieces when it is drawn, when it is cut to the window, and when it is read
+        self._units = lru_cache(maxsize=1024)(self._tokenizer.units)
 
     def windows(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens int64 (B, T) and the subject's slots, bool (B, T), of prompts with `z` in them.
@@ -109,23 +111,20 @@ class SubjectPrompts:
 
     def plain(self, prompts: Sequence[str]) -> Tensor:
         """Tokens (B, T) of prompts without a subject. Raises ValueError for one that is too long."""
-        rows = [
-            self._tokenizer.windows(self._tokenizer.units(prompt, subjects=False), "refuse")[0].tokens
-            for prompt in prompts
-        ]
+        rows = [self._tokenizer.windows(self._units(prompt, subjects=False), "refuse")[0].tokens for prompt in prompts]
         return torch.tensor(rows, device=self.models.device)
 
     def fits(self, prompt: str, plain: str) -> bool:
         """Whether a prompt with a subject, and another without, both go into the window."""
         lengths = (
-            sum(len(unit.ids) for unit in self._tokenizer.units(text, subjects=subjects))
+            sum(len(unit.ids) for unit in self._units(text, subjects=subjects))
             for text, subjects in ((prompt, True), (plain, False))
         )
         return max(lengths) <= self._tokenizer.room
 
     def token_count(self, words: str) -> int:
         """How many tokens a text has."""
-        return sum(len(unit.ids) for unit in self._tokenizer.units(words, subjects=False))
+        return sum(len(unit.ids) for unit in self._units(words, subjects=False))
 
     def words_of(self, tokens: Tensor) -> Tensor:
         """float32 (B, T): 1 at words and slots, 0 at start, end and pads. What follows the first end is padding."""
@@ -140,7 +139,7 @@ class SubjectPrompts:
                 self._known.clear()
             if not _SUBJECT.search(prompt):
                 raise ValueError(f"a training prompt has the subject in it, as `{TOKEN}`, unlike {prompt!r}")
-            (window,) = self._tokenizer.windows(self._tokenizer.units(prompt), "refuse")
+            (window,) = self._tokenizer.windows(self._units(prompt, subjects=True), "refuse")
             if [name for _, name in window.subjects].count(TOKEN) != 1:
                 raise ValueError(f"a training prompt has the subject once, as `{TOKEN}`, unlike {prompt!r}")
             self._known[prompt] = window

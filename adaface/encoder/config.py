@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from transformers import CLIPTextConfig
+from transformers.activations import ACT2FN
 
 VECTORS = 16  # that stand for one person in a prompt
 # Arc2Face's prompt, and the prompt whose commas the core vectors replace (AdaFace, subj_basis_generator.py)
@@ -190,6 +191,11 @@ class EncoderConfig:
             if not isinstance(getattr(self, name), str):
                 problems.append(f"{name} must be a text, not {getattr(self, name)!r}")
         problems += _table_problems("text", self.text, TEXT_SIZES, TEXT_CHOICES)
+        act = self.text.get("hidden_act") if isinstance(self.text, dict) else None
+        if isinstance(act, str) and act not in ACT2FN:
+            close = get_close_matches(act, sorted(ACT2FN), n=1)
+            hint = f" (meant {close[0]!r}?)" if close else ""
+            problems.append(f"text: hidden_act {act!r} is no activation of transformers{hint}")
         if self.background is not None:
             problems += _table_problems("background", self.background, BACKGROUND_SIZES, BACKGROUND_CHOICES)
         return problems

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = "adaface-encoder/1"
 CONFIG, WEIGHTS, CARD, TEACHER = "config.json", "adaface.safetensors", "README.md", "teacher"
 _OURS = {CONFIG, WEIGHTS, CARD, TEACHER}
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # "../teacher" is none
 Encoder = TypeVar("Encoder", bound="AdaFaceEncoder")
 
 
@@ -112,7 +112,7 @@ def read(source: str | Path, *, teacher: str | CLIPTextModel | None = None) -> S
     """Reads an encoder's folder; see `AdaFaceEncoder.from_pretrained`."""
     folder = locate(source)
     config = read_config(folder)
-    weights = _read_weights(folder / WEIGHTS, config)
+    weights = read_weights(folder, config)
     if isinstance(teacher, str):
         config = replace(config, teacher=teacher, teacher_subfolder="")
     if teacher is None or isinstance(teacher, str):
@@ -187,7 +187,12 @@ def weight_problems(weights: Mapping[str, Tensor], config: EncoderConfig) -> lis
     return sorted(problems)
 
 
-def _read_weights(path: Path, config: EncoderConfig) -> dict[str, Tensor]:
+def read_weights(folder: Path, config: EncoderConfig) -> dict[str, Tensor]:
+    """The tensors of an encoder's folder; their numbers are read from the disk when somebody wants them.
+
+    Raises FileNotFoundError without adaface.safetensors, ValueError for one that is cut off or does not fit.
+    """
+    path = folder / WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the encoder's folder is not whole")
     try:
@@ -199,8 +204,11 @@ def _read_weights(path: Path, config: EncoderConfig) -> dict[str, Tensor]:
     return weights
 
 
-def load_teacher(config: EncoderConfig, folder: Path) -> tuple[CLIPTextModel, Path | None]:
-    """The teacher, and its folder when that was named relative to the encoder's."""
+def teacher_place(config: EncoderConfig, folder: Path) -> str:
+    """The folder of the teacher, or its name on the hub where there is no such folder.
+
+    Raises FileNotFoundError for what can be neither, ValueError as `model_path`.
+    """
     name = config.teacher
     if not name:
         raise FileNotFoundError(f'{folder} does not say where its teacher lies; give teacher="path or hub id"')
@@ -210,7 +218,15 @@ def load_teacher(config: EncoderConfig, folder: Path) -> tuple[CLIPTextModel, Pa
         raise FileNotFoundError(
             f'{folder}: its teacher is not at {name!r}; give teacher="path or hub id" (the text encoder of Arc2Face)'
         )
-    where = str(local) if local.is_dir() else name
+    return str(local) if local.is_dir() else name
+
+
+def load_teacher(config: EncoderConfig, folder: Path) -> tuple[CLIPTextModel, Path | None]:
+    """The teacher, and its folder when that was named relative to the encoder's.
+
+    Raises FileNotFoundError when it is not there, ValueError when it is not whole or of another width.
+    """
+    where = teacher_place(config, folder)
     try:
         text, loaded = CLIPTextModel.from_pretrained(
             where, subfolder=config.teacher_subfolder, dtype=torch.float32, output_loading_info=True
@@ -222,7 +238,8 @@ def load_teacher(config: EncoderConfig, folder: Path) -> tuple[CLIPTextModel, Pa
         raise ValueError(f"{where} is not a CLIP text model: {len(missing)} tensors are missing, {missing[0]} first")
     if text.config.hidden_size != config.width:
         raise ValueError(f"the teacher in {where} is {text.config.hidden_size} wide, the encoder {config.width}")
-    return text, local if local == beside and not Path(name).is_absolute() else None
+    beside = folder / config.teacher
+    return text, beside if where == str(beside) and not Path(config.teacher).is_absolute() else None
 
 
 def _with_teacher(encoder: AdaFaceEncoder, folder: Path, teacher: str) -> EncoderConfig:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel
 
 from adaface.evaluation.picture_input import clip_input
 from adaface.evaluation.torch_models import Running
+from adaface.evaluation.whole_models import load_model, load_tokenizer
 
 Pixels = Callable[[Sequence[np.ndarray], int, Sequence[float], Sequence[float]], Tensor]
 
@@ -20,16 +21,16 @@ class ClipFeatures:
     """A `CLIPModel` with its tokenizer, from a folder.
 
     Attributes: `width` D of the joint space, `side` S of its pictures, px, `folder`.
-    Raises FileNotFoundError for a folder without one.
+    Raises FileNotFoundError for a folder without one, ValueError for one that is not whole.
     """
 
     def __init__(self, folder: Path, running: Running):
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} has no config.json; `measures.clip` is the folder of a CLIPModel")
         self.folder, self._running = folder, running
-        self._clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+        self._clip = load_model(CLIPModel, folder, "CLIP", dtype=torch.float32).eval().requires_grad_(False)
+        self._tokenizer = load_tokenizer(folder, self._clip.config.text_config.vocab_size)
         self._clip.to(running.device)
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder)
         self.side: int = self._clip.config.vision_config.image_size
         self._input = clip_input(folder, self.side)
         self.width: int = self._clip.config.projection_dim

@@ -9,22 +9,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator
 
+from adaface.evaluation.measures_config import (
+    KEY_COLUMNS,
+    Device,
+    FunctionConfig,
+    ImageModelConfig,
+    JudgeConfig,
+    MeasuresConfig,
+)
 from adaface.evaluation.method_config import (
     ClassWordConfig,
     EncoderMethodConfig,
     EntryPointConfig,
-    Function,
     Guidance,
     MethodConfig,
     Section,
     TeacherConfig,
     falling,
+    repeated,
 )
-from adaface.perception.config import PerceptionConfig
 
 __all__ = [
+    "KEY_COLUMNS",
     "ClassWordConfig",
     "EncoderMethodConfig",
     "EntryPointConfig",
@@ -41,10 +49,6 @@ __all__ = [
     "SubjectsConfig",
     "TeacherConfig",
 ]
-
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-# Names become columns.
-Column = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 # Keys that say how fast and on what, not what comes out.
 _SPEED = {"device", "batch", "batch_size", "threads"}
@@ -87,7 +91,7 @@ class SubjectsConfig(Section):
     @field_validator("names")
     @classmethod
     def _each_once(cls, names: list[str] | None) -> list[str] | None:
-        if twice := _repeated(names or []):
+        if twice := repeated(names or []):
             raise ValueError(f"named twice: {', '.join(twice)}")
         return names
 
@@ -110,7 +114,7 @@ class PromptsConfig(Section):
     @field_validator("sets")
     @classmethod
     def _each_once(cls, sets: list[str]) -> list[str]:
-        if twice := _repeated(sets):
+        if twice := repeated(sets):
             raise ValueError(f"named twice: {', '.join(twice)}")
         return sets
 
@@ -148,6 +152,10 @@ class GenerationConfig(Section):
     width: int | None = Field(default=None, ge=8, multiple_of=8, description="px; null: the base's own")
     height: int | None = Field(default=None, ge=8, multiple_of=8, description="px; null: the base's own")
     device: Device = "auto"
+    precision: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="of the networks that draw; float16 is twice as fast or more on GPUs, and other pictures",
+    )
 
     @field_validator("guidance")
     @classmethod
@@ -160,90 +168,6 @@ class GenerationConfig(Section):
         if weights is not None and sum(weights) <= 0:
             raise ValueError("must not all be 0; write null for the last layer alone")
         return weights
-
-
-class JudgeConfig(Section):
-    """A second recogniser, which embeds the faces that the detector of `faces` found and aligned."""
-
-    name: Column
-    file: str = Field(description=".onnx of an ArcFace-like recogniser, or package://PACKAGE/PATH")
-    used_in_training: bool = Field(
-        default=False, description="whether an encoder was trained with it; the report says so"
-    )
-
-
-class FunctionConfig(Section):
-    """A model of one's own: `callable(**settings)` gives an object that takes a list of RGB uint8 pictures."""
-
-    entry_point: Function = Field(description="package.module:callable")
-    settings: dict[str, Any] = Field(default={})
-
-
-class ImageModelConfig(Section):
-    """A vision transformer of the hub or a folder; the CLS token of its last layer is the feature."""
-
-    model: str = Field(description="folder, package://... or hub id, e.g. facebook/dino-vits16")
-
-
-def _kind_of_encoder(value: Any) -> str:
-    given = value if isinstance(value, dict) else vars(value) if isinstance(value, BaseModel) else {}
-    return "entry_point" if "entry_point" in given else "model"
-
-
-ImageEncoderConfig = Annotated[
-    Annotated[ImageModelConfig, Tag("model")] | Annotated[FunctionConfig, Tag("entry_point")],
-    Discriminator(_kind_of_encoder),
-]
-
-
-class MeasuresConfig(Section):
-    """What pictures are measured with."""
-
-    metrics: list[str] | None = Field(
-        default=None, min_length=1, description="names of metrics; null: all that the models below allow"
-    )
-    faces: PerceptionConfig = Field(description="face detector and first recogniser")
-    first: Column = Field(default="pack", description="name of the first recogniser in tables")
-    judges: list[JudgeConfig] = Field(default=[], description="further recognisers, one of them not used in training")
-    clip: str | None = Field(default=None, description="CLIP for text and images: folder, package://... or hub id")
-    image_encoders: dict[Column, ImageEncoderConfig] = Field(
-        default={}, description="by column name, e.g. dino: {model: facebook/dino-vits16}"
-    )
-    scene_classifier: FunctionConfig | None = Field(
-        default=None, description="sees what a prompt `expects`: callable(pictures) -> {factor: words}"
-    )
-    mode: Literal["default", "parity"] = Field(
-        default="default", description="parity: also the original's own numbers, with its flaws"
-    )
-    bootstrap: int = Field(default=2000, ge=100, le=100_000, description="draws of subjects for intervals")
-    device: Device = "auto"
-    batch: int = Field(default=16, ge=1, le=1024, description="pictures per forward pass")
-    threads: int = Field(default=1, ge=1, description="CPU threads of the models")
-
-    @field_validator("metrics")
-    @classmethod
-    def _each_once(cls, metrics: list[str] | None) -> list[str] | None:
-        if twice := _repeated(metrics or []):
-            raise ValueError(f"named twice: {', '.join(twice)}")
-        return metrics
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MeasuresConfig:
-        problems = []
-        if self.faces.parser is not None:
-            problems.append("`faces.parser` is not used here; leave it out")
-        if twice := _repeated([self.first, *(judge.name for judge in self.judges)]):
-            problems.append(f"several recognisers are called {', '.join(twice)}; give each its own name")
-        if "clip" in self.image_encoders:
-            problems.append("`image_encoders` cannot have one called clip; that column is the one of `clip`")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    @property
-    def recognisers(self) -> list[str]:
-        """Their names, the first one first."""
-        return [self.first, *(judge.name for judge in self.judges)]
 
 
 class ReportConfig(Section):
@@ -270,7 +194,7 @@ class EvaluationConfig(Section):
     @classmethod
     def _names_differ(cls, methods: list[Any]) -> list[Any]:
         # a file system may not tell upper from lower case
-        if twice := _repeated([method.name.lower() for method in methods]):
+        if twice := repeated([method.name.lower() for method in methods]):
             raise ValueError(f"several methods are called {', '.join(twice)}; give each its own `name`")
         return methods
 
@@ -285,9 +209,12 @@ class EvaluationConfig(Section):
         return next((method.name for method in self.methods if method.kind == "teacher"), None)
 
     def protocol(self) -> dict[str, Any]:
-        """What is asked and how it is measured, without the methods: runs with equal protocols can be compared."""
+        """What is asked and how it is measured, without the methods, and without where anything lies.
+
+        Runs with equal protocols, and with equal contents at those places, can be compared.
+        """
         chosen = self.model_dump(mode="json", include={"subjects", "prompts", "generation", "measures"})
-        return _without_speed(chosen)
+        return _without_paths(_without_speed(chosen))
 
     def what_it_makes(self) -> dict[str, Any]:
         """The configuration without where the result goes and how fast it is made: equal values, equal results."""
@@ -301,5 +228,12 @@ def _without_speed(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _repeated(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    measures = settings["measures"]
+    places = [(settings["subjects"], "folder"), (settings["prompts"], "sets"), (settings["generation"], "base")]
+    places += [(measures, "clip"), (measures["faces"], "pack")]
+    places += [(judge, "file") for judge in measures["judges"]]
+    places += [(encoder, "model") for encoder in measures["image_encoders"].values()]
+    for section, key in places:
+        section.pop(key, None)
+    return settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 
@@ -19,7 +20,8 @@ def open_entry_point(name: str, settings: Mapping[str, Any]) -> Any:
 def find_entry_point(name: str) -> Any:
     """What `name` ("package.module:callable") stands for; its module is imported, and nothing is called.
 
-    Raises ValueError for a name of another form, and for a module or a callable that is not there.
+    Raises ValueError for a name of another form, for a module or a callable that is not there, and for a module that
+    cannot be imported.
     """
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
@@ -30,6 +32,10 @@ def find_entry_point(name: str) -> Any:
         raise ValueError(
             f"entry point {name}: there is no module {error.name} here; is its package installed?"
         ) from error
+    except Exception as error:  # what the lines of somebody else's module raise can be anything
+        raise ValueError(
+            f"entry point {name}: {module_name} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise ValueError(f"entry point {name}: {module_name} has no {attribute}")
@@ -39,9 +45,13 @@ def find_entry_point(name: str) -> Any:
     return found
 
 
-def _call(name: str, function: Any, settings: Mapping[str, Any]) -> Any:
-    from inspect import signature
+def with_offered(function: Any, settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings`, and of what is `offered` that which `function` has a parameter for and no setting is given for."""
+    parameters = signature(function).parameters
+    return {**{name: value for name, value in offered.items() if name in parameters}, **settings}
 
+
+def _call(name: str, function: Any, settings: Mapping[str, Any]) -> Any:
     try:
         signature(function).bind(**settings)
     except TypeError as error:

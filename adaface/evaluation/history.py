@@ -3,7 +3,8 @@
 A run is compared with the last one that asked the same questions. A mean that fell by more than its interval, below the
 low end of what the last run found, fails; one that fell by more than half of that warns. Small losses add up, so
 one that fell below the low end of the best run so far warns as well. Intervals are over subjects, and two runs of a
-protocol have the same subjects, prompts and seeds: such a fall is no chance of who was drawn.
+protocol have the same subjects, prompts and seeds: such a fall is no chance of who was drawn. What was evaluated before is
+compared with others only: a run that failed and is started again must not pass for being as bad as itself.
 """
 
 from __future__ import annotations
@@ -59,19 +60,34 @@ def history_rows(
     ]
 
 
-def compare(summary: Summary, earlier: Iterable[Row], *, protocol_hash: str, methods: Sequence[str]) -> list[Finding]:
+def other_runs(rows: Iterable[Row], *, protocol_hash: str, method_hashes: Mapping[str, str]) -> list[Row]:
+    """The rows of the runs that found anything else: this one, done before, would be shown twice."""
+    rows = [*rows]
+    others = {row["run"] for row in rows if not _is_own(row, protocol_hash, method_hashes)}
+    return [row for row in rows if row["run"] in others]
+
+
+def compare(
+    summary: Summary,
+    earlier: Iterable[Row],
+    *,
+    protocol_hash: str,
+    methods: Sequence[str],
+    method_hashes: Mapping[str, str],
+) -> list[Finding]:
     """The findings of a run, failures first.
 
     Args:
-        earlier: the history without this run, in any order.
+        earlier: the history, in any order.
         protocol_hash: of this run; rows of other protocols answer other questions and are not compared.
         methods: the encoders, whose loss matters; methods of the history are found by name.
+        method_hashes: of what drew in this run, by method; rows of the same are not compared either.
 
     Returns at least one finding. Raises ValueError for a method that has no scores.
     """
     if unknown := [method for method in methods if method not in summary.methods]:
         raise ValueError(f"{', '.join(unknown)} has no scores; methods are {', '.join(summary.methods)}")
-    history = [_without_nan(row) for row in earlier]
+    history = [_without_nan(row) for row in earlier if not _is_own(row, protocol_hash, method_hashes)]
     if not methods:
         return [Finding("ok", "", "the run has no encoder to compare")]
     if not history:
@@ -95,7 +111,7 @@ def compare(summary: Summary, earlier: Iterable[Row], *, protocol_hash: str, met
 
 def _finding(method: str, column: str, now: Mapping[str, Any], before: list[Row]) -> Finding:
     if not before:
-        return Finding("ok", column, "the first run of this method", method)
+        return Finding("ok", column, "the first of this method", method)
     last = max(before, key=_when)
     if now["mean"] is None:
         return Finding("fail", column, f"no picture has a score; it was {last['mean']:.3f} in {last['run']}", method)
@@ -119,6 +135,10 @@ def _finding(method: str, column: str, now: Mapping[str, Any], before: list[Row]
 def _of(rows: Iterable[Row], method: str, column: str) -> list[Row]:
     """The runs in which this was measured."""
     return [row for row in rows if row["method"] == method and row["column"] == column and row["mean"] is not None]
+
+
+def _is_own(row: Row, protocol_hash: str, method_hashes: Mapping[str, str]) -> bool:
+    return bool(row["protocol_hash"] == protocol_hash and row["method_hash"] == method_hashes.get(row["method"]))
 
 
 def _without_nan(row: Row) -> Row:

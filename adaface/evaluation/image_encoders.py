@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 from adaface.evaluation.entry_points import open_entry_point
 from adaface.evaluation.picture_input import vision_input
 from adaface.evaluation.torch_models import Running
+from adaface.evaluation.whole_models import load_model
 
 
 class ImageEncoder(Protocol):
@@ -43,8 +44,9 @@ class VisionTransformer:
         self.folder, self._running = folder, running
         self.width: int = config.hidden_size
         self._input = vision_input(folder)
-        self._model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
-        self._model.to(running.device)
+        # many are published without the pooler, which makes something else of the class token
+        model = load_model(AutoModel, folder, "vision transformer", unused="pooler.", dtype=torch.float32)
+        self._model = model.eval().requires_grad_(False).to(running.device)
 
     def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """RGB uint8 pictures of any sizes -> unit float32 (N, D)."""

@@ -26,6 +26,11 @@ def falling(guidance: tuple[float, float]) -> tuple[float, float]:
     return guidance
 
 
+def repeated(names: list[str]) -> list[str]:
+    """Those that are there more than once."""
+    return sorted({name for name in names if names.count(name) > 1})
+
+
 class ClassWordConfig(Section):
     """The plain base model, with the class word for the subject: what a stranger looks like, and the best text gets."""
 

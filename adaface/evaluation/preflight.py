@@ -6,13 +6,14 @@ Whether the photos show faces needs the detector: `subjects.check_faces` comes n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, UnidentifiedImageError
 
+from adaface.evaluation.base_text import text_sizes
 from adaface.evaluation.prompt_length import open_tokenizer, too_long
 from adaface.evaluation.prompts import Prompt, load_prompts
 from adaface.evaluation.subjects import Subject, find_subjects, read_mean_embedding
@@ -44,10 +45,12 @@ def problems(config: EvaluationConfig) -> list[str]:
     id_dim, wrong = _id_dim(config)
     found += wrong
     found += _mean_problems(subjects, id_dim)
-    found += _missing_model(config.generation.base, "generation.base", slashes=1)
+    tokenizer, wrong = _base_tokenizer(config.generation.base)
+    found += wrong
     for method in config.methods:
-        found += [f"method {method.name}: {sentence}" for sentence in _method_problems(method, id_dim)]
-    found += _length_problems(config, subjects, prompts)
+        found += [f"method {method.name}: {sentence}" for sentence in _method_problems(method, config, id_dim)]
+    if tokenizer is not None:
+        found += _length_problems(config, subjects, prompts, tokenizer)
     return found
 
 
@@ -157,34 +160,51 @@ def _id_dim(config: EvaluationConfig) -> tuple[int | None, list[str]]:
 # What draws
 
 
-def _method_problems(method: MethodConfig, id_dim: int | None) -> Iterator[str]:
+def _base_tokenizer(base: str) -> tuple[Any | None, list[str]]:
+    """The tokenizer of the base model, where it is on this machine, and what is wrong with the base."""
+    if wrong := list(_missing_model(base, "generation.base", slashes=1)):
+        return None, wrong
+    try:
+        return open_tokenizer(base), []
+    except (ValueError, FileNotFoundError) as error:
+        return None, [f"generation.base: {error}"]
+
+
+def _method_problems(method: MethodConfig, config: EvaluationConfig, id_dim: int | None) -> Iterator[str]:
     if method.kind == "teacher":
         yield from _missing_model(method.unet, "unet")
         yield from _missing_model(method.text_encoder, "text_encoder")
         if method.tokenizer is not None:
             yield from _missing_model(method.tokenizer, "tokenizer")
     elif method.kind == "entry_point":
-        yield from _missing_function(method, "entry_point")
+        yield from _missing_function(method, "entry_point", {"generation": config.generation})
     elif method.kind == "encoder":
-        yield from _encoder_problems(method.path, id_dim)
+        yield from _encoder_problems(method.path, config.generation.base, id_dim)
 
 
-def _encoder_problems(path: str, id_dim: int | None) -> Iterator[str]:
-    from adaface.encoder.files import read_config
+def _encoder_problems(path: str, base: str, id_dim: int | None) -> Iterator[str]:
+    from adaface.evaluation.encoder_problems import encoder_problems
     from adaface.evaluation.methods.encoder import newest_encoder
 
     try:
         if not model_path(path).exists() and not list(_missing_model(path, "path", slashes=1)):
             return  # of the hub; it is downloaded later
-        encoder = read_config(newest_encoder(path))
+        folder = newest_encoder(path)
     except (ValueError, FileNotFoundError) as error:
         yield str(error)
         return
-    if id_dim is not None and encoder.id_dim != id_dim:
-        yield (
-            f"the encoder reads ID embeddings of {encoder.id_dim} values, and the first recogniser gives {id_dim}; set "
-            f"measures.faces to the pack it was trained with{f' ({encoder.face_pack})' if encoder.face_pack else ''}"
-        )
+    yield from encoder_problems(folder, id_dim=id_dim, width=_text_width(base))
+
+
+def _text_width(base: str) -> int | None:
+    """D of the base's text encoder, where its configuration is on this machine."""
+    from adaface.evaluation.methods.model_files import local_folder
+
+    try:
+        folder = local_folder(base)
+    except ValueError:  # said already
+        return None
+    return None if folder is None else text_sizes(folder).get("hidden_size")
 
 
 def _missing_model(name: str, option: str, slashes: int = 9) -> Iterator[str]:
@@ -199,28 +219,27 @@ def _missing_model(name: str, option: str, slashes: int = 9) -> Iterator[str]:
         yield f"{option}: there is no {name} here; give a folder or a name of the hub"
 
 
-def _missing_function(named: FunctionConfig | EntryPointConfig, option: str) -> Iterator[str]:
-    from adaface.evaluation.entry_points import find_entry_point
+def _missing_function(
+    named: FunctionConfig | EntryPointConfig, option: str, offered: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    from adaface.evaluation.entry_points import find_entry_point, with_offered
 
     try:
-        signature(find_entry_point(named.entry_point)).bind(**named.settings)
+        function = find_entry_point(named.entry_point)
+        signature(function).bind(**with_offered(function, named.settings, offered or {}))
     except ValueError as error:
         yield f"{option}: {error}"
     except TypeError as error:
         yield f"{option}: {named.entry_point} does not take these settings: {error}"
 
 
-def _length_problems(config: EvaluationConfig, subjects: Sequence[Subject], prompts: Sequence[Prompt]) -> list[str]:
+def _length_problems(
+    config: EvaluationConfig, subjects: Sequence[Subject], prompts: Sequence[Prompt], tokenizer: Any
+) -> list[str]:
     """Prompts that are too long, for any class word of the run, and with vectors where an encoder is in it."""
     from adaface.encoder.config import VECTORS
     from adaface.perception.person_type import PERSON_TYPES
 
-    try:
-        tokenizer = open_tokenizer(config.generation.base) if prompts else None
-    except ValueError:  # said already
-        return []
-    if tokenizer is None:
-        return []
     words = {subject.class_word for subject in subjects if subject.type_from != "nobody"}
     if not subjects or any(subject.type_from == "nobody" for subject in subjects):  # the face pack will say
         words |= set(PERSON_TYPES)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from adaface.evaluation.base_text import text_sizes
 from adaface.model_path import model_path
 
 if TYPE_CHECKING:
@@ -17,21 +16,20 @@ if TYPE_CHECKING:
 def open_tokenizer(base: str) -> Any | None:
     """The tokenizer of a base model, with the length of its window; None where it is not on this machine.
 
-    Raises ValueError for a shipped model that is not whole.
+    Raises ValueError and FileNotFoundError for a model in a folder whose tokenizer is not whole, ValueError for a
+    shipped model that is not whole.
     """
-    from transformers import CLIPTokenizer
+    from adaface.evaluation.methods.model_files import local_folder
+    from adaface.evaluation.whole_models import has_tokenizer, load_tokenizer
 
-    folder = model_path(base)
-    if folder.is_file():  # a checkpoint in one file has no tokenizer
+    folder = local_folder(base)
+    if folder is None or folder.is_file():  # a checkpoint in one file has no tokenizer
         return None
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(
-            str(folder) if folder.is_dir() else base, subfolder="tokenizer", local_files_only=True
-        )
-    except (OSError, ValueError):
-        return None
-    positions = _positions(folder)
-    if positions is not None:
+    if not model_path(base).is_dir() and not has_tokenizer(folder / "tokenizer"):
+        return None  # of the hub, from where the rest of it is still to come
+    sizes = text_sizes(folder)
+    tokenizer = load_tokenizer(folder, sizes.get("vocab_size"), subfolder="tokenizer", local_files_only=True)
+    if (positions := sizes.get("max_position_embeddings", 0)) > 2:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer
 
@@ -62,12 +60,3 @@ def too_long(tokenizer: Any, prompts: Sequence[Prompt], words: Iterable[str], ve
                 f"window has room for {reader.room}; shorten it: {prompt.text[:60]!r}"
             )
     return problems
-
-
-def _positions(folder: Path) -> int | None:
-    try:
-        values = json.loads((folder / "text_encoder" / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    found = values.get("max_position_embeddings") if isinstance(values, dict) else None
-    return found if isinstance(found, int) and found > 2 else None

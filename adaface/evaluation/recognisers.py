@@ -78,12 +78,5 @@ class FaceFeatures:
 
 
 def faces_config(measures: MeasuresConfig) -> PerceptionConfig:
-    """The `faces:` section, with device, batch and threads of all measures where it does not say them itself."""
-    general = {
-        "device": {"auto": "auto", "cuda": "cuda"}.get(measures.device.partition(":")[0], "cpu"),
-        "batch_size": measures.batch,
-        "threads": measures.threads,
-    }
-    said = measures.faces.model_fields_set
-    unsaid = {name: value for name, value in general.items() if name not in said}
-    return measures.faces.model_copy(update={**unsaid, "attributes": False, "parser": None})
+    """The `faces:` section, without what no evaluation asks for."""
+    return measures.faces.model_copy(update={"attributes": False, "parser": None})

@@ -170,7 +170,7 @@ def read_mean_embedding(file: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from error
     rows = np.asarray(values.detach().float() if isinstance(values, torch.Tensor) else values)
-    if rows.dtype.kind != "f" or not rows.size or rows.size != rows.shape[-1]:
+    if rows.dtype.kind != "f" or rows.ndim == 0 or not rows.size or rows.size != rows.shape[-1]:
         raise ValueError(f"{file}: holds no embedding of one person, (D,) or (1, D)")
     row = rows.reshape(-1).astype(np.float32)
     norm = float(np.linalg.norm(row))

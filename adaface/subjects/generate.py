@@ -154,8 +154,13 @@ def generate(settings: GenerateSettings, say: Callable[[str], None] | None = Non
     return out
 
 
-def load_base(base: str, *, image_to_image: bool = False, device: str = "auto") -> Any:
+def load_base(
+    base: str, *, image_to_image: bool = False, device: str = "auto", dtype: torch.dtype | None = None
+) -> Any:
     """A pipeline with the original's sampler: DDIM with the base's own noise schedule, on its device, without a checker.
+
+    Args:
+        dtype: None: float32 on CPUs, half precision elsewhere.
 
     Raises FileNotFoundError for a path that does not exist.
     """
@@ -166,7 +171,7 @@ def load_base(base: str, *, image_to_image: bool = False, device: str = "auto") 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = StableDiffusionImg2ImgPipeline if image_to_image else StableDiffusionPipeline
     options: dict[str, Any] = {
-        "dtype": torch.float32 if device == "cpu" else torch.float16,
+        "dtype": dtype or (torch.float32 if device == "cpu" else torch.float16),
         "safety_checker": None,
         "requires_safety_checker": False,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,34 @@ def test_a_file_of_a_package_is_found_from_any_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["package://no_such_package/x", "package://adaface.nothing.at/x", "package:///x", "package://a..b/x"]
+    "name",
+    [
+        "package://no_such_package/x",
+        "package://adaface.nothing.at/x",
+        "package:///x",
+        "package://a..b/x",
+        "package://__main__/x",
+        "package://adaface.model_path/x",
+        "package://adaface.mini-ature/x",
+    ],
 )
 def test_a_package_that_is_not_there_is_named(name):
     with pytest.raises(ValueError, match="no Python package"):
         model_path(name)
+
+
+def test_finding_a_package_imports_none_of_it(tmp_path, monkeypatch):
+    """A name may come from an encoder that somebody else published."""
+    inner = tmp_path / "runs_code_of_tests" / "inner"
+    (inner / "weights").mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").write_text("raise SystemExit('it was imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert model_path("package://runs_code_of_tests.inner/weights") == inner / "weights"
+    assert model_path("package://runs_code_of_tests/inner") == inner
+    with pytest.raises(ValueError, match="no Python package"):
+        model_path("package://runs_code_of_tests.nothing/weights")
+    assert not any(name.startswith("runs_code_of_tests") for name in sys.modules)
 
 
 @pytest.mark.parametrize(

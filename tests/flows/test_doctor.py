@@ -28,6 +28,7 @@ from flows.doctor_machine import (
     ray_address,
     required,
 )
+from tests.tiny_evaluation import make_encoder
 
 
 def levels(findings) -> list[str]:
@@ -238,6 +239,17 @@ def test_configurations_of_other_jobs(config, overrides, said, project, monkeypa
     assert "output" in {finding.area for finding in findings}
     (problem,) = examine_config(f"configs/{config}.yaml", ["outptu=x"])
     assert problem.level == "fail" and "did you mean `output`?" in problem.what
+
+
+def test_an_encoder_in_an_object_store_is_looked_at_as_the_job_does(project, monkeypatch, tmp_path):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    make_encoder(tmp_path / "store" / "encoder")
+    for name, said in (("encoder", []), ("nothing", ["there are no files"])):
+        method = f"{{name: ours, kind: encoder, path: 'file://{tmp_path}/store/{name}'}}"
+        findings = examine_config("configs/evaluate-miniature.yaml", [f"methods=[{method}]", f"output='{tmp_path}'"])
+        about = [finding.what for finding in findings if finding.level == "fail" and "store" in finding.what]
+        assert len(about) == len(said) and all(words in what for words, what in zip(said, about, strict=True))
 
 
 def test_rules_that_no_image_could_pass_are_found(shared, project, monkeypatch):

@@ -54,7 +54,8 @@ def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
     (history,) = (tmp_path / "runs" / "history").glob("*.parquet")
     rows = pq.read_table(history).to_pylist()
     better = [
-        {**row, "run": "0-better", "mean": row["mean"] + 0.5, "low": row["mean"] + 0.4, "high": row["mean"] + 0.6}
+        {**row, "run": "0-better", "method_hash": "other weights"}
+        | {"mean": row["mean"] + 0.5, "low": row["mean"] + 0.4, "high": row["mean"] + 0.6}
         for row in rows
         if row["column"] == "gap_judge" and row["method"] == "ours"
     ]

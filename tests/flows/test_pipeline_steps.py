@@ -39,6 +39,7 @@ def places(folder: Path) -> list[str]:
         f"data.sources.1.path='{folder}/album/flat'",
         f"pipeline.output='{folder}/out'",
         f"pipeline.draw=[{{folder: '{folder}/album', identities: 1, images: 2, flat: 1}}]",
+        f"pipeline.evaluate.changes={{subjects: {{folder: '{folder}/album/people'}}}}",
     ]
 
 
@@ -113,6 +114,22 @@ def test_a_change_is_felt_by_the_steps_after_it_alone(pipeline: Load, tmp_path: 
 
     earlier = go_through(pipeline("pipeline.rounds.0.changes.stage1.seed=7"))
     assert made(earlier) == ["stage1", "stage1-round2", "stage2", "evaluation"]
+
+
+def test_the_evaluation_depends_on_what_it_reads(pipeline: Load, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a {} on a beach")
+    own = f"pipeline.evaluate.changes.prompts={{sets: ['{prompts}']}}"
+    go_through(pipeline(own))
+    assert made(go_through(pipeline(own))) == []
+    prompts.write_text("a {} in a forest")
+    assert made(go_through(pipeline(own))) == ["evaluation"]
+    (person,) = (tmp_path / "album" / "people").iterdir()
+    (person / "metainfo.json").write_text('{"person_type": "old man"}')
+    assert made(go_through(pipeline(own))) == ["evaluation"]
+    assert made(go_through(pipeline(own))) == []
+    prompts.unlink()  # as where only the machines of a cluster see it
+    assert [made(go_through(pipeline(own))) for _ in range(2)] == [["evaluation"]] * 2
 
 
 def test_machines_and_logs_change_nothing(pipeline: Load) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from adaface.shipped_files import sha256
 from ray_jobs.config import JobConfig
 from ray_jobs.config_file import load
 from ray_jobs.evaluate import main, run
@@ -33,7 +34,8 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("encoder") / "step-000000")
+    """A folder of checkpoints with one in it."""
+    return make_encoder(tmp_path_factory.mktemp("runs") / "step-000000").parent
 
 
 @pytest.fixture
@@ -101,7 +103,10 @@ def test_the_page_and_the_history_are_there(evaluated: Path) -> None:
     page = (evaluated / "report" / "index.html").read_text()
     assert "Evaluation in the miniature" in page and "Ñandú" in page
     assert (evaluated / "report" / "report.md").read_text().strip()
-    assert "18 pictures of 3 subjects" in (evaluated / "report" / "model-card-ours.md").read_text()
+    card = (evaluated / "report" / "model-card-ours.md").read_text()
+    assert "18 pictures of 3 subjects" in card
+    (judged,) = (evaluated / "encoders").glob("step-000000-*/adaface.safetensors")  # a copy, which nobody deletes
+    assert f"Judged weights: `adaface.safetensors sha256` {sha256(judged)}." in card
     (history,) = (evaluated.parent / "history").glob("*.parquet")
     assert {row["method"] for row in pq.read_table(history).to_pylist()} == {"class-word", "ours", "teacher"}
 

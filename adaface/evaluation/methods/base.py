@@ -75,24 +75,26 @@ class Person:
 class BasePipe:
     """A base model with the protocol's sampler. From `BasePipe.shared`; not for two threads at once."""
 
-    _in_use: ClassVar[WeakValueDictionary[tuple[str, str], BasePipe]] = WeakValueDictionary()
+    _in_use: ClassVar[WeakValueDictionary[tuple[str, str, str], BasePipe]] = WeakValueDictionary()
 
-    def __init__(self, base: str, device: str):
+    def __init__(self, base: str, device: str, precision: str):
         self.base = base
-        self.pipe = load_base(base, device=device)
+        self.pipe = load_base(base, device=device, dtype=getattr(torch, precision))
 
     @classmethod
-    def shared(cls, base: str, device: str = "auto") -> BasePipe:
+    def shared(cls, base: str, device: str = "auto", precision: str = "float32") -> BasePipe:
         """The one of this process, loaded when nobody has it; it goes when the last method that holds it goes.
+
+        `precision` is not taken from the device: pictures of one run come from machines with and without a GPU.
 
         Raises FileNotFoundError for a path that does not exist.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        key = (str(model_path(base)), device)
+        key = (str(model_path(base)), device, precision)
         found = cls._in_use.get(key)
         if found is None:
-            found = cls._in_use[key] = cls(base, device)
+            found = cls._in_use[key] = cls(base, device, precision)
         return found
 
     def negative(self, generation: GenerationConfig) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
-from adaface.encoder.files import CONFIG, WEIGHTS, locate, read_config
+from adaface.encoder.files import CONFIG, TEACHER, WEIGHTS, locate, read_config
 from adaface.evaluation.methods.base import BasePipe, Person, Request, known_ids
 from adaface.evaluation.methods.model_files import hashes_below, local_folder
 from adaface.evaluation.methods.sampling import draw
@@ -78,8 +80,8 @@ def newest_encoder(path: str | Path) -> Path:
     """The encoder at `path`: that folder itself, or the newest in a folder of checkpoints.
 
     The newest has the highest numbers in its name, so that step-1000 comes after step-500; names without a number come
-    before those with one, and among equals the weights that were written last count. Folders whose names start with a
-    dot are unfinished.
+    before those with one, and among equals the weights that were written last count. One that is not whole does not
+    count, for a training may be copying it there: its files are missing or cut off, or a name begins with a dot.
 
     Args:
         path: a folder, `package://PACKAGE/PATH`, or a repository of the hub, which is downloaded.
@@ -91,14 +93,17 @@ def newest_encoder(path: str | Path) -> Path:
         folder = locate(path)
     if _is_encoder(folder):
         return folder
-    found = [inside for inside in _below(folder, _DEPTH) if _is_encoder(inside)]
-    if not found:
+    found = [
+        (_numbers(inside.relative_to(folder)), written, inside)
+        for inside in _below(folder, _DEPTH)
+        if (written := _written(inside)) is not None
+    ]
+    newest = next((inside for _, _, inside in sorted(found, reverse=True) if _is_whole(inside)), None)
+    if newest is None:
         raise FileNotFoundError(
             f"{folder}: there is no encoder ({CONFIG} and {WEIGHTS}) in this folder or up to {_DEPTH} folders below it"
+            + (f"; {len(found)} are not whole" if found else "")
         )
-    newest = max(
-        found, key=lambda inside: (_numbers(inside.relative_to(folder)), (inside / WEIGHTS).stat().st_mtime_ns)
-    )
     read_config(newest)
     return newest
 
@@ -126,8 +131,36 @@ def _is_encoder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
+def _written(folder: Path) -> int | None:
+    """When the weights of an encoder were, in nanoseconds; None for any other folder, and one that was deleted."""
+    try:
+        return (folder / WEIGHTS).stat().st_mtime_ns if (folder / CONFIG).is_file() else None
+    except FileNotFoundError:
+        return None
+
+
+def _is_whole(encoder: Path) -> bool:
+    """Whether the configuration is JSON and no weights are cut off, those of a teacher in the folder included."""
+    try:
+        config = json.loads((encoder / CONFIG).read_text(encoding="utf-8"))
+        files = [encoder / WEIGHTS]
+        if isinstance(config, dict) and config.get("teacher") == TEACHER:
+            json.loads((encoder / TEACHER / CONFIG).read_text(encoding="utf-8"))
+            files.append(encoder / TEACHER / "model.safetensors")
+        for file in files:
+            with safe_open(file, framework="pt"):  # compares the header with the file's length
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True
+
+
 def _below(folder: Path, depth: int) -> Iterator[Path]:
-    for inside in sorted(folder.iterdir()):
+    try:
+        folders = sorted(folder.iterdir())
+    except FileNotFoundError:  # deleted by a training that goes on
+        return
+    for inside in folders:
         if inside.is_dir() and not inside.name.startswith("."):
             yield inside
             if depth > 1:

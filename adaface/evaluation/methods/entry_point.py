@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaface.evaluation.entry_points import find_entry_point, open_entry_point
+from adaface.evaluation.entry_points import find_entry_point, open_entry_point, with_offered
 from adaface.evaluation.methods.base import Request
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ class EntryPointMethod:
 
     def __init__(self, config: EntryPointConfig, generation: GenerationConfig):
         self.name, self.config = config.name, config
-        settings = dict(config.settings)
         factory = find_entry_point(config.entry_point)
-        if GENERATION in inspect.signature(factory).parameters:
-            settings.setdefault(GENERATION, generation)
+        settings = with_offered(factory, config.settings, {GENERATION: generation})
         self._method = open_entry_point(config.entry_point, settings)
         if problems := list(_interface_problems(self._method)):
             raise ValueError(

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def open_method(config: MethodConfig, generation: GenerationConfig) -> Method:
-    """Load a method. All methods over one base model and device share it while any of them is held.
+    """Load a method. All methods over one base model, device and precision share it while any of them is held.
 
     Raises ValueError and FileNotFoundError for what is not there or does not fit.
     """
     if config.kind == "entry_point":
         return EntryPointMethod(config, generation)
-    base = BasePipe.shared(generation.base, generation.device)
+    base = BasePipe.shared(generation.base, generation.device, generation.precision)
     match config.kind:
         case "class_word":
             return ClassWordMethod(config.name, base, generation)

@@ -19,6 +19,7 @@ from adaface.encoder.teacher import teacher_states
 from adaface.evaluation.methods.base import BasePipe, Request, known_ids
 from adaface.evaluation.methods.model_files import hashes_below, hub_name, local_folder, tokenizer_hashes
 from adaface.evaluation.methods.sampling import draw
+from adaface.evaluation.whole_models import load_model, load_tokenizer
 from adaface.model_path import PREFIX, model_path
 from adaface.subjects.faces_of import mean_id
 
@@ -89,16 +90,16 @@ def _teacher_pipe(config: TeacherConfig, base: Any) -> Any:
     """A pipeline of the teacher's parts and the base's VAE, on the base's device and in its precision."""
     from diffusers import UNet2DConditionModel
     from diffusers.utils import is_accelerate_available
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     # to diffusers it is said, to spare its warning
     unet = _load(config.unet, UNet2DConditionModel, "UNet", base.dtype, low_cpu_mem_usage=is_accelerate_available())
     text = _load(config.text_encoder, CLIPTextModel, "CLIP text model", base.dtype)
+    width, words = text.config.hidden_size, text.get_input_embeddings().num_embeddings
     tokenizer = base.tokenizer
     if config.tokenizer is not None:
         where, options = _source(config.tokenizer)
-        tokenizer = CLIPTokenizer.from_pretrained(where, **options)
-    width, words = text.config.hidden_size, text.get_input_embeddings().num_embeddings
+        tokenizer = load_tokenizer(where, words, **options)
     problems = []
     if unet.config.cross_attention_dim != width:
         problems.append(f"its UNet reads text states of {unet.config.cross_attention_dim} values and gets {width}")
@@ -123,15 +124,8 @@ def _teacher_pipe(config: TeacherConfig, base: Any) -> Any:
 
 
 def _load(name: str, kind: Any, what: str, dtype: torch.dtype, **more: Any) -> Any:
-    """A whole model: libraries would fill what is missing with random numbers."""
     where, options = _source(name)
-    try:
-        model, loaded = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options, **more)
-    except OSError as error:
-        raise FileNotFoundError(f"no {what} can be read from {name}: {error}") from error
-    if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(f"{name} is no whole {what}: {len(missing)} tensors are missing, {missing[0]} first")
-    return model
+    return load_model(kind, where, what, dtype=dtype, **options, **more)
 
 
 def _source(name: str) -> tuple[str, dict[str, str]]:

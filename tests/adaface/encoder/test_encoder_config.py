@@ -67,6 +67,7 @@ def test_unknown_and_missing_values_are_all_named():
         ({"text": {**TEXT, "hiden_act": "gelu"}}, r"text: unknown 'hiden_act' \(meant 'hidden_act'\?\)"),
         ({"text": {**TEXT, "num_attention_heads": 5}}, "cannot be cut into 5 heads"),
         ({"text": {**TEXT, "hidden_act": 3}}, "hidden_act must be a text"),
+        ({"text": {**TEXT, "hidden_act": "quickgelu"}}, r"hidden_act 'quickgelu' is no .* \(meant 'quick_gelu'\?\)"),
         ({"text": {**TEXT, "max_position_embeddings": 21}}, "a window of 21 tokens is shorter"),
         ({"text": {"hidden_size": 32}}, "text: vocab_size is missing; text: intermediate_size is missing"),
         ({"text": 7}, "text must be a table of sizes"),

@@ -87,6 +87,10 @@ def test_a_dump_is_the_same_configuration():
         ({"measures__judges": [{"name": "pack", "file": "j.onnx"}]}, "several recognisers are called pack"),
         ({"measures__judges": [{"name": "Ad a", "file": "j.onnx"}]}, "pattern"),
         ({"measures__image_encoders": {"clip": {"model": "x"}}}, "cannot have one called clip"),
+        (
+            {"measures__image_encoders": {"seed": {"model": "x"}, "faces": {"model": "y"}}},
+            "one called seed, faces: the",
+        ),
         ({"measures__faces": {"pack": "p", "parser": {"kind": "bisenet", "file": "f"}}}, "`faces.parser` is not used"),
         ({"subject": {}}, "Extra inputs"),
     ],

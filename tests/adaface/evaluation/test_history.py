@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaface.evaluation.history import compare, history_rows
+from adaface.evaluation.history import compare, history_rows, other_runs
 from adaface.evaluation.summary import Summary, summarise
 
 HASH = "one"
+NOW = {"mine": "weights of now"}
 SPREAD = np.linspace(-0.1, 0.1, 9)  # of the subjects, the same in every run
 
 
@@ -44,7 +45,7 @@ def rows(summary: Summary, run: int = 1, protocol: str = HASH) -> list[dict[str,
 
 
 def levels(summary: Summary, earlier: list[dict[str, Any]], protocol: str = HASH) -> dict[str, str]:
-    findings = compare(summary, earlier, protocol_hash=protocol, methods=summary.methods)
+    findings = compare(summary, earlier, protocol_hash=protocol, methods=summary.methods, method_hashes=NOW)
     return {finding.column: finding.level for finding in findings}
 
 
@@ -109,26 +110,30 @@ def test_every_recogniser_counts():
 
 
 def test_failures_come_first_and_say_what_fell():
-    findings = compare(summary_of(0.5, text=0.1), rows(summary_of(0.5)), protocol_hash=HASH, methods=["mine"])
+    findings = compare(
+        summary_of(0.5, text=0.1), rows(summary_of(0.5)), protocol_hash=HASH, methods=["mine"], method_hashes=NOW
+    )
     first = findings[0]
     assert (first.level, first.column, first.method) == ("fail", "clip_text", "mine")
     assert first.text.startswith("0.300 in run-1, now 0.100: it fell by 0.2000, more than its interval of 0.00")
 
 
 def test_the_first_run_of_all():
-    (finding,) = compare(summary_of(0.5), [], protocol_hash=HASH, methods=["mine"])
+    (finding,) = compare(summary_of(0.5), [], protocol_hash=HASH, methods=["mine"], method_hashes=NOW)
     assert finding.level == "ok" and "first run" in finding.text
 
 
 def test_the_first_run_of_a_method():
     earlier = rows(summary_of(0.9, method="another"))
-    findings = compare(summary_of(0.5), earlier, protocol_hash=HASH, methods=["mine"])
+    findings = compare(summary_of(0.5), earlier, protocol_hash=HASH, methods=["mine"], method_hashes=NOW)
     assert {finding.level for finding in findings} == {"ok"}
-    assert {finding.text for finding in findings} == {"the first run of this method"}
+    assert {finding.text for finding in findings} == {"the first of this method"}
 
 
 def test_another_protocol_cannot_be_compared_and_that_is_said():
-    (finding,) = compare(summary_of(0.1), rows(summary_of(0.5), run=4), protocol_hash="two", methods=["mine"])
+    (finding,) = compare(
+        summary_of(0.1), rows(summary_of(0.5), run=4), protocol_hash="two", methods=["mine"], method_hashes=NOW
+    )
     assert finding.level == "warn" and "the protocol differs from that of the last run, run-4" in finding.text
 
 
@@ -147,12 +152,14 @@ def test_small_losses_add_up():
     step = 0.4 * ROOM
     earlier = [row for run in range(1, 4) for row in rows(summary_of(0.5 - (run - 1) * step), run=run)]
     assert levels(summary_of(0.5 - 2 * step), earlier)["gap_pack"] == "ok"
-    findings = compare(summary_of(0.5 - 3 * step), earlier, protocol_hash=HASH, methods=["mine"])
+    findings = compare(summary_of(0.5 - 3 * step), earlier, protocol_hash=HASH, methods=["mine"], method_hashes=NOW)
     assert findings[0].level == "warn" and "0.500 in run-1, the best run" in findings[0].text
 
 
 def test_a_score_that_nothing_has_any_more_is_a_failure():
-    findings = compare(summary_of(None), rows(summary_of(0.5)), protocol_hash=HASH, methods=["mine"])
+    findings = compare(
+        summary_of(None), rows(summary_of(0.5)), protocol_hash=HASH, methods=["mine"], method_hashes=NOW
+    )
     assert findings[0].level == "fail" and "no picture has a score" in findings[0].text
 
 
@@ -172,11 +179,31 @@ def test_equal_subjects_leave_room_for_rounding():
     assert levels(summary_of(0.499), same)["gap_pack"] == "fail"
 
 
+def test_a_failed_run_that_is_started_again_fails_again():
+    """Its rows are in the history by then."""
+    before, worse = rows(summary_of(0.5)), summary_of(0.1)
+    own = [{**row, "method_hash": NOW["mine"]} for row in rows(worse, run=2)]
+    assert levels(worse, [*before, *own])["gap_pack"] == "fail"
+    (finding,) = compare(worse, own, protocol_hash=HASH, methods=["mine"], method_hashes=NOW)
+    assert (finding.level, finding.text) == ("ok", "the first run: there is nothing to compare with")
+
+
+def test_a_run_that_is_done_again_is_shown_once():
+    plain = [{**row, "method": "plain"} for row in rows(summary_of(0.0))]
+    known = [*rows(summary_of(0.5)), *plain]
+    before = [{**row, "run": "run-0"} for row in known] + [
+        {**row, "run": "run-0", "method": "another"} for row in plain
+    ]
+    shown = other_runs([*before, *known], protocol_hash=HASH, method_hashes={"mine": "weights", "plain": "weights"})
+    assert shown == before  # a run with something else in it stays whole, so that curves have no gaps
+    assert other_runs(known, protocol_hash="two", method_hashes={"mine": "weights", "plain": "weights"}) == known
+
+
 def test_without_encoders_there_is_nothing_to_judge():
-    (finding,) = compare(summary_of(0.5), [], protocol_hash=HASH, methods=[])
+    (finding,) = compare(summary_of(0.5), [], protocol_hash=HASH, methods=[], method_hashes=NOW)
     assert finding.level == "ok"
     with pytest.raises(ValueError, match="other has no scores; methods are mine"):
-        compare(summary_of(0.5), [], protocol_hash=HASH, methods=["other"])
+        compare(summary_of(0.5), [], protocol_hash=HASH, methods=["other"], method_hashes=NOW)
 
 
 def test_without_the_columns_that_matter_it_says_so():
@@ -189,5 +216,5 @@ def test_without_the_columns_that_matter_it_says_so():
         "dino": [0.5],
     }
     summary = summarise(table, metrics={"dino": "higher"})
-    (finding,) = compare(summary, rows(summary), protocol_hash=HASH, methods=["mine"])
+    (finding,) = compare(summary, rows(summary), protocol_hash=HASH, methods=["mine"], method_hashes=NOW)
     assert finding.level == "warn" and "nothing can be compared" in finding.text

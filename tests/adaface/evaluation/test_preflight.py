@@ -22,6 +22,12 @@ PROJECT = Path(__file__).resolve().parents[3]
 SD = "package://adaface.miniature/weights/sd"
 
 
+def painter(side: int, generation: object) -> None: ...
+
+
+def classifier(generation: object) -> None: ...
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """people/, pack/ (ID embeddings of 192 values), other.onnx (another recogniser), encoders/step-1 and step-2."""
@@ -154,13 +160,54 @@ def test_one_subject_has_no_other_people_to_compare_with(values):
     ]
 
 
-def test_an_encoder_that_reads_other_embeddings(values, world):
+def test_an_encoder_of_other_embeddings_and_another_base(values, world):
     values["methods"].append({"kind": "encoder", "name": "ours", "path": str(world / "encoders")})
+    ids, width = found(values)
+    assert ids.startswith(f"method ours: the encoder reads ID embeddings of {ID_DIM} values, and the first recogniser")
+    assert "gives 192" in ids
+    assert width.startswith("method ours: the encoder makes vectors of 32 values") and "reads 128" in width
+
+
+def test_a_method_that_wants_the_protocols_settings(values):
+    values["methods"][2]["entry_point"] = "tests.adaface.evaluation.test_preflight:painter"
+    values["methods"][2]["settings"] = {"side": 8}
+    assert found(values) == []
+    values["methods"][2]["settings"] = {"sides": 8}
     (line,) = found(values)
-    assert line.startswith(
-        f"method ours: the encoder reads ID embeddings of {ID_DIM} values, and the first recogniser"
-    )
-    assert "gives 192" in line
+    assert line.startswith("method own: entry_point:") and "missing a required argument: 'side'" in line
+    # the classifier is no method: nothing but its settings is given to it
+    values["methods"][2]["settings"] = {"side": 8}
+    values["measures"]["scene_classifier"] = {"entry_point": "tests.adaface.evaluation.test_preflight:classifier"}
+    (line,) = found(values)
+    assert line.startswith("measures.scene_classifier:") and "missing a required argument: 'generation'" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def f(:\n", "SyntaxError"),
+        ("from fractions import nothing\n", "ImportError"),
+        ("1 / 0\n", "ZeroDivisionError"),
+    ],
+)
+def test_a_method_whose_module_cannot_be_imported(values, tmp_path, monkeypatch, text, said):
+    name = f"broken_by_{said.lower()}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    values["methods"][2]["entry_point"] = f"{name}:f"
+    (line,) = found(values)
+    assert line.startswith(f"method own: entry_point: entry point {name}:f: {name} cannot be imported: {said}: ")
+
+
+def test_a_base_without_its_tokenizer(values, tmp_path):
+    base = shutil.copytree(model_path(SD), tmp_path / "sd", ignore=shutil.ignore_patterns("*.safetensors"))
+    values["generation"]["base"] = str(base)
+    assert found(values) == []
+    (base / "tokenizer" / "tokenizer.json").unlink()
+    assert found(values) == [
+        f"generation.base: {base / 'tokenizer'} has no whole tokenizer (tokenizer.json, or vocab.json and merges.txt); "
+        "download the whole model"
+    ]
 
 
 def test_a_judge_that_is_the_first_recogniser(values, world):

@@ -211,6 +211,7 @@ class _Evil:
 def test_files_that_hold_no_mean_embedding(tmp_path, capsys):
     np.save(tmp_path / "two.npy", np.ones((2, 8), np.float32))
     np.save(tmp_path / "zero.npy", np.zeros(8, np.float32))
+    np.save(tmp_path / "number.npy", np.float32(1))
     np.save(tmp_path / "words.npy", np.array(["a", "b"]))
     np.save(tmp_path / "object.npy", np.array([_Evil()], dtype=object), allow_pickle=True)
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(_Evil(), protocol=2))
@@ -221,7 +222,7 @@ def test_files_that_hold_no_mean_embedding(tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("x", "y")
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert len(names) == 10
+    assert len(names) == 11
     for name in names:
         with pytest.raises(ValueError, match=name):
             read_mean_embedding(tmp_path / name)

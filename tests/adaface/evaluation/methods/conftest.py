@@ -23,7 +23,7 @@ def generation() -> GenerationConfig:
 @pytest.fixture(scope="session")
 def base(generation: GenerationConfig) -> BasePipe:
     """Held for all tests, so that it is loaded once."""
-    return BasePipe.shared(generation.base, generation.device)
+    return BasePipe.shared(generation.base, generation.device, generation.precision)
 
 
 @pytest.fixture(scope="session")

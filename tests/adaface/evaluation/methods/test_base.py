@@ -6,6 +6,7 @@ import gc
 
 import numpy as np
 import pytest
+import torch
 
 from adaface.evaluation.config import ClassWordConfig, EncoderMethodConfig, TeacherConfig
 from adaface.evaluation.methods.base import BasePipe, Person, known_ids
@@ -32,12 +33,18 @@ def test_a_base_goes_with_the_last_method_that_holds_it(tmp_path, base):
     base.pipe.save_pretrained(tmp_path)
     loaded = BasePipe.shared(str(tmp_path), "cpu")
     assert loaded is not base and BasePipe.shared(str(tmp_path), "cpu") is loaded
-    key = (str(tmp_path), "cpu")
+    key = (str(tmp_path), "cpu", "float32")
     assert key in BasePipe._in_use
     del loaded
     gc.collect()
-    assert key not in BasePipe._in_use and (BASE, "cpu") not in BasePipe._in_use
+    assert key not in BasePipe._in_use
     assert BasePipe.shared(BASE, "cpu") is base
+
+
+def test_the_configuration_says_the_precision_and_not_the_device(generation, base):
+    assert base.pipe.dtype == torch.float32
+    half = open_method(ClassWordConfig(kind="class_word"), generation.model_copy(update={"precision": "float16"}))
+    assert half.base is not base and half.base.pipe.dtype == torch.float16
 
 
 @pytest.mark.parametrize("kind", ["class_word", "encoder"])

@@ -86,10 +86,8 @@ class TestNewestEncoder:
         """place(name, age in seconds) puts an encoder there."""
 
         def put(name: str, age: float = 0) -> Path:
-            folder = tmp_path / name
-            folder.mkdir(parents=True)
+            folder = Path(shutil.copytree(encoder_folder, tmp_path / name))
             for file in (CONFIG, WEIGHTS):
-                shutil.copy(encoder_folder / file, folder / file)
                 os.utime(folder / file, (1e9 - age, 1e9 - age))
             return folder
 
@@ -123,6 +121,18 @@ class TestNewestEncoder:
         (tmp_path / "step-20").mkdir()
         (place("step-40") / WEIGHTS).unlink()
         assert newest_encoder(tmp_path) == newest
+
+    @pytest.mark.parametrize("file", [CONFIG, WEIGHTS, f"teacher/{CONFIG}", "teacher/model.safetensors"])
+    def test_one_that_is_being_copied_does_not_count(self, place, tmp_path, file):
+        """A training copies a checkpoint file by file to where it is looked for."""
+        newest, half = place("checkpoint_10/encoder"), place("checkpoint_20/encoder")
+        os.truncate(half / file, (half / file).stat().st_size // 2)
+        assert newest_encoder(tmp_path) == newest
+        (half / file).unlink()
+        assert newest_encoder(tmp_path) == newest
+        shutil.rmtree(newest)
+        with pytest.raises(FileNotFoundError, match="there is no encoder"):
+            newest_encoder(tmp_path)
 
     def test_none_is_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"there is no encoder \(config.json and adaface.safetensors\)"):

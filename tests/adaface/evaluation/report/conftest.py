@@ -133,7 +133,9 @@ def make_run(
         "scores": scores,
         "load": load,
         "history": history,
-        "findings": compare(summary, before, protocol_hash="new", methods=judged) if summary and runs else [],
+        "findings": compare(summary, before, protocol_hash="new", methods=judged, method_hashes={})
+        if summary and runs
+        else [],
         "provenance": {
             "run": {"config_hash": "c0ffee"},
             "versions": {"torch": "2.13"},
