@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from adaface.encoder.model import AdaFaceEncoder
 from adaface.miniature.shipped import WEIGHTS
 from adaface.miniature.train import ORDER
 from adaface.shipped_files import MANIFEST, sha256
 
 MAX_BYTES = 45_000_000
+ENCODER = "encoder"  # distilled in this world by ray_jobs.distill, and no recipe's
 # What the package holds of each model; a folder stands for everything in it. Those without an entry go into others.
 CONTENT: dict[str, tuple[str, ...]] = {
     "second_look": ("pack/detector.onnx",),
@@ -40,9 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", choices=list(ORDER), metavar="NAME", help="these models and no others (all)"
     )
+    parser.add_argument(
+        "--encoder", type=Path, help="a distilled encoder's folder; without it the one that is there stays"
+    )
     given = parser.parse_args(arguments)
     try:
-        manifest = ship(given.runs, given.to, given.only or ORDER)
+        manifest = ship(given.runs, given.to, given.only or ORDER, given.encoder)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -51,8 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER)) -> dict:
+def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER), encoder: Path | None = None) -> dict:
     """Copy the weights of these models from `runs` to the folder `to`, which is replaced as a whole; returns the manifest.
+
+    Args:
+        encoder: goes along in half precision; None: the one that is in `to`, if there is one.
 
     Raises:
         FileNotFoundError: a model is not finished; all that are missing are named.
@@ -65,18 +73,24 @@ def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER)) -> dict:
     missing += [f"metrics of {name}" for name in names if not (runs / name / "metrics.json").exists()]
     if missing:
         raise FileNotFoundError(f"{runs} is not finished: {', '.join(missing)} missing; train them first")
-    files = sorted({file for part in content for file in _files(source / part)})
-    size = sum(file.stat().st_size for file in files)
-    if size > MAX_BYTES:
-        raise ValueError(f"the weights take {size / 1e6:.1f} MB, the package has room for {MAX_BYTES / 1e6:.0f}")
     fresh = to.with_name(f"{to.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
-    entries = {}
-    for file in files:
-        name = file.relative_to(source).as_posix()
-        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, fresh / name)
-        entries[name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    for file in {file for part in content for file in _files(source / part)}:
+        copy = fresh / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    if encoder is not None:
+        AdaFaceEncoder.from_pretrained(encoder).half().save_pretrained(fresh / ENCODER, teacher="reference")
+    elif (to / ENCODER).is_dir():
+        shutil.copytree(to / ENCODER, fresh / ENCODER)
+    entries = {
+        file.relative_to(fresh).as_posix(): {"sha256": sha256(file), "bytes": file.stat().st_size}
+        for file in sorted(_files(fresh))
+    }
+    size = sum(entry["bytes"] for entry in entries.values())
+    if size > MAX_BYTES:
+        shutil.rmtree(fresh)
+        raise ValueError(f"the weights take {size / 1e6:.1f} MB, the package has room for {MAX_BYTES / 1e6:.0f}")
     metrics = {name: json.loads((runs / name / "metrics.json").read_text()) for name in names}
     manifest = {"commit": _commit(), "files": entries, "models": metrics}
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")

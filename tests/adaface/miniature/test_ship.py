@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from adaface.encoder.model import AdaFaceEncoder
 from adaface.miniature import ship as shipping
 from adaface.miniature.ship import CONTENT, main, ship
 from adaface.miniature.shipped import check
 from adaface.miniature.train import ORDER
+from tests.adaface.encoder.tiny_encoder import encoder, faces, text_model
 
 PARTS = [part for parts in CONTENT.values() for part in parts]
 
@@ -62,6 +66,21 @@ def test_too_much_is_refused(runs, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the package has room for 0"):
         ship(runs, tmp_path / "to")
     assert not (tmp_path / "to").exists()
+
+
+def test_an_encoder_goes_along_in_halves_and_stays(runs, tmp_path):
+    text_model(1).save_pretrained(tmp_path / "teacher")
+    made = encoder(teacher=str(tmp_path / "teacher"))
+    made.save_pretrained(tmp_path / "made", teacher="reference")
+    ship(runs, tmp_path / "to", encoder=tmp_path / "made")
+    assert check(tmp_path / "to") == []
+    weights = load_file(tmp_path / "to/encoder/adaface.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    shipped = AdaFaceEncoder.from_pretrained(tmp_path / "to/encoder")
+    with torch.no_grad():
+        torch.testing.assert_close(shipped(faces()), made(faces()), rtol=0.02, atol=0.02)
+    again = ship(runs, tmp_path / "to", ["clip"])
+    assert "encoder/adaface.safetensors" in again["files"] and check(tmp_path / "to") == []
 
 
 def test_some_models_can_go_without_others(runs, tmp_path):
