@@ -29,6 +29,8 @@ ORDER = {
     "vae": "vae:VaeTask",
     "sd": "diffusion:StableDiffusionTask",
     "teacher": "teacher:TeacherTask",
+    "names_first": "names:FirstNamesTask",
+    "names_second": "names:MoreNamesTask",
     "names": "names:NamesTask",
 }
 

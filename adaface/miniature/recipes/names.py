@@ -6,8 +6,11 @@ can tell it nearly anybody; that is what distillation lives on.
 
 It starts between itself and the teacher, which knows faces best, and learns what portraits look like from the teacher's
 answers; a part of them it is shown with the teacher's own text states. The real kinship runs the other way only:
-Arc2Face was made from Stable Diffusion, and Stable Diffusion learned nothing from it. Where both have an hour for what
+Arc2Face was made from Stable Diffusion, and Stable Diffusion learned nothing from it. Where both have hours for what
 took the real ones months, this is how they come to share it.
+
+Three parts, each from what the one before it exported: the more portraits there are in the batches, the better people
+are known, and scenes last only where they were learned well first.
 """
 
 from __future__ import annotations
@@ -26,15 +29,20 @@ from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.recipes.teacher import PHOTOS_OF_ONE, identities_of
 from adaface.miniature.training import Schedule, autocast
 
-_OF_THE_TEACHER = 0.7  # share of the teacher's UNet in the one that the training starts with
-_TEACHERS_STATES = 0.25  # share of the portraits that are shown with the teacher's text states
 
+class FirstNamesTask(StableDiffusionTask):
+    """
+    Attributes:
+        of_the_teacher: share of the teacher's UNet in the one that the training starts with.
+        teachers_states: share of the portraits that are shown with the teacher's text states.
+    """
 
-class NamesTask(StableDiffusionTask):
-    name = "names"
+    name = "names_first"
     schedule = Schedule(steps=4000, batch=64, lr=5.0e-4, warmup=100, ema=0.999)
     plain_share = 0.5
     named = 0.6
+    of_the_teacher = 0.7
+    teachers_states = 0.25
 
     def __init__(self, data: Path, weights: Path, device: torch.device):
         super().__init__(data, weights, device)
@@ -43,7 +51,7 @@ class NamesTask(StableDiffusionTask):
         known = teacher.state_dict()
         with torch.no_grad():
             for name, tensor in self.unet.state_dict().items():
-                tensor.lerp_(known[name].to(device), _OF_THE_TEACHER)
+                tensor.lerp_(known[name].to(device), self.of_the_teacher)
         attend_plainly(teacher)
         self.teacher = teacher.to(device).requires_grad_(False)
         self.teacher_text = text.to(device).requires_grad_(False)
@@ -60,7 +68,7 @@ class NamesTask(StableDiffusionTask):
 
     def shown(self, states: Tensor, rows: np.ndarray) -> Tensor:
         """A share of the portraits goes with the teacher's text states, so that the UNet goes on to read those, too."""
-        count = round(len(rows) * _TEACHERS_STATES)
+        count = round(len(rows) * self.teachers_states)
         return torch.cat([self._identity_states(rows[:count]).to(states.dtype), states[count:]])
 
     def _identity_states(self, rows: np.ndarray) -> Tensor:
@@ -82,3 +90,17 @@ class NamesTask(StableDiffusionTask):
     def evaluate(self) -> dict[str, float]:
         models = self.unet, self.text, self.tokenizer, self.weights
         return {**gate(*models), **gate_of_names(*models)}
+
+
+class MoreNamesTask(FirstNamesTask):
+    name = "names_second"
+    schedule = Schedule(steps=4000, batch=64, lr=4.0e-4, warmup=100, ema=0.999)
+    plain_share = 0.65
+    of_the_teacher = 0.0
+    teachers_states = 0.35
+
+
+class NamesTask(MoreNamesTask):
+    name = "names"
+    schedule = Schedule(steps=1300, batch=64, lr=3.0e-4, warmup=50, ema=0.999)
+    of_the_teacher = 0.2
