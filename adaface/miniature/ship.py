@@ -79,6 +79,8 @@ def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER), encoder: Pa
         copy = fresh / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
+        if copy.name == "config.json":
+            _forget_the_place(copy)
     if encoder is not None:
         AdaFaceEncoder.from_pretrained(encoder).half().save_pretrained(fresh / ENCODER, teacher="reference")
     elif (to / ENCODER).is_dir():
@@ -97,6 +99,13 @@ def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER), encoder: Pa
     shutil.rmtree(to, ignore_errors=True)
     os.replace(fresh, to)
     return manifest
+
+
+def _forget_the_place(config: Path) -> None:
+    """Diffusers writes into a configuration which folder it was loaded from, which says nothing elsewhere."""
+    values = json.loads(config.read_text())
+    if values.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _files(path: Path) -> list[Path]:

@@ -37,6 +37,15 @@ def test_what_is_shipped_is_complete_and_checks(runs, tmp_path):
     assert check(tmp_path / "to") == []
 
 
+def test_where_a_model_was_loaded_from_is_not_shipped(runs, tmp_path):
+    config = runs / "weights" / "sd" / "vae" / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(json.dumps({"_name_or_path": str(tmp_path), "latent_channels": 4}))
+    ship(runs, tmp_path / "to")
+    assert json.loads((tmp_path / "to/sd/vae/config.json").read_text()) == {"latent_channels": 4}
+    assert check(tmp_path / "to") == []
+
+
 def test_a_changed_and_a_missing_file_are_named(runs, tmp_path):
     ship(runs, tmp_path / "to")
     (tmp_path / "to" / "pack" / "detector.onnx").write_bytes(b"other")
