@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from safetensors.torch import load_file
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from adaface import load_adaface
 from adaface.encoder.teacher import teacher_states
 from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.generators import Models
@@ -140,6 +141,23 @@ def test_the_teacher_draws_whom_it_is_shown(
     found = reader.read(models.draw(states))
     own, others = own_and_others(found.pack, references)
     assert own > 0.6 and others < 0.35
+
+
+def test_the_encoder_puts_people_into_prompts(
+    people: list[Identity], reader: FaceReader, references: np.ndarray
+) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(
+        WEIGHTS / "sd", torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    adaface = load_adaface(pipe, WEIGHTS / "encoder")
+    drawn = []
+    for identity in torch.from_numpy(references):
+        prompt = adaface.subject(ids=identity).prompt("a photo of a z on the beach", negative_prompt=None)
+        generator = torch.Generator().manual_seed(3)
+        drawn += pipe(**prompt, num_inference_steps=12, guidance_scale=3, generator=generator).images
+    own, others = own_and_others(reader.read([np.asarray(picture) for picture in drawn]).pack, references)
+    assert own > 0.55 and others < 0.35
 
 
 def test_a_missing_weight_file_says_what_to_do(tmp_path: Path) -> None:
