@@ -28,12 +28,12 @@ def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
 def build_config(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A configuration over a few real photos; each call has an output of its own."""
 
-    def write(images: int = 4, **data: Any) -> Path:
+    def write(images: int = 4, each: int | None = 2, **data: Any) -> Path:
         folder = tmp_path_factory.mktemp("build")
         values = {
             "data": {
                 "sources": [
-                    {"path": str(shared / "faces"), "name": "faces", "max_per_identity": 2, "licence": "test"}
+                    {"path": str(shared / "faces"), "name": "faces", "max_per_identity": each, "licence": "test"}
                 ],
                 "output": str(folder / "some-faces"),
                 "limit": images,
@@ -145,7 +145,7 @@ def test_a_cancelled_run_ends_its_job(
 ) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(ray_cluster.token_file))
-    config = build_config(images=28, part_size=1)
+    config = build_config(images=141, each=None, part_size=1)  # more than are done before the command is heard
     run_id = start(prefect_server, project, "build-dataset", config, address=ray_cluster.address)
     jobs = submission.connect(ray_cluster.address)
     deadline = time.monotonic() + 60

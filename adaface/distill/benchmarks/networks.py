@@ -111,7 +111,9 @@ def random_networks(
         encoder = AdaFaceEncoder(config, random_text_model(sizes, tokenizer))
         with _saved(CLIPVisionModel(CLIPVisionConfig(**sizes.vision))) as folder:
             background = BackgroundFeatures(str(folder), device)
-        with _saved(CLIPModel(CLIPConfig(**sizes.judge)), tokenizer) as folder:
+        judge = CLIPConfig(**sizes.judge)
+        judge.text_config.vocab_size = len(tokenizer)
+        with _saved(CLIPModel(judge), tokenizer) as folder:
             clip = ClipScore(str(folder), device)
         layers = len(cross_attentions(unet))
         encoder.background, _ = new_generator(config.width, layers, background)
