@@ -265,6 +265,7 @@ _SHIPPED_MODELS = {
     "pack": ("detector, recogniser and attributes of drawn faces", ("detector.onnx", "recogniser.onnx", "attributes.onnx")),
     "judge": ("a second recogniser, for the evaluation", ("recogniser.onnx",)),
     "parser": ("face parsing of drawn faces", ("bisenet.safetensors",)),
+    "encoder": ("an AdaFace encoder, distilled from the teacher", ("README.md", "adaface.safetensors", "config.json")),
     "factors": ("classifier of what is drawn, for the evaluation", ("classifier.safetensors",)),
     "clip": ("text and image encoder", ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")),
     "sd": (
