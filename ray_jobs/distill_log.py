@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,8 @@ from ray_jobs.progress import Progress
 from ray_jobs.trackers import Trackers
 
 log = logging.getLogger(__name__)
+
+_ROWS = re.compile(r"log/steps-(\d+)-rank\d+\.jsonl")
 
 
 class RunLog:
@@ -88,7 +91,8 @@ class RunLog:
     def _forget_what_is_made_again(self) -> None:
         """Rows of a checkpoint that was never stored, of workers that there may be no more."""
         for name in self.out.list("log"):
-            if int(name.split("-")[1]) > self.trainer.number:
+            found = _ROWS.fullmatch(name)
+            if found and int(found[1]) > self.trainer.number:
                 self.out.delete(name)
 
     def _row(self, report: StepReport, skipped_samples: Mapping[str, int]) -> dict[str, Any]:

@@ -57,11 +57,12 @@ def _folders(out: Storage) -> list[str]:
 
 
 def _is_whole(out: Storage, name: str) -> bool:
-    """As `adaface.distill.checkpoint.read_step` sees it, but in an object store, too."""
+    """As `adaface.distill.checkpoint.read_step` sees it, but in an object store, too, and with its rows in the run's log."""
     try:
         state = out.read_json(f"{name}/{TRAINER}/state.json")
         sizes: dict[str, int] = state["files"]
-        return state["format"] == FORMAT and all(out.size(f"{name}/{file}") == size for file, size in sizes.items())
+        sound = state["format"] == FORMAT and out.exists(_rows(int(state["step"])))
+        return sound and all(out.size(f"{name}/{file}") == size for file, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -87,5 +88,9 @@ def _list_of(out: Storage, names: list[str]) -> dict[str, Any]:
 def _metrics(out: Storage, name: str) -> dict[str, Any]:
     """What the worker reported with this checkpoint, which only the list had: the step, and its loss from the run's log."""
     step = int(out.read_json(f"{name}/{TRAINER}/state.json")["step"])
-    rows = out.read_bytes(f"{LOG}/steps-{step:08d}-rank0.jsonl").decode().splitlines()
+    rows = out.read_bytes(_rows(step)).decode().splitlines()
     return {"step": step, "loss": json.loads(rows[-1])["loss"]}
+
+
+def _rows(step: int) -> str:
+    return f"{LOG}/steps-{step:08d}-rank0.jsonl"

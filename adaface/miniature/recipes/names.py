@@ -31,7 +31,8 @@ from adaface.miniature.training import Schedule, autocast
 
 
 class FirstNamesTask(StableDiffusionTask):
-    """
+    """The first part, with as many scenes as portraits.
+
     Attributes:
         of_the_teacher: share of the teacher's UNet in the one that the training starts with.
         teachers_states: share of the portraits that are shown with the teacher's text states.
