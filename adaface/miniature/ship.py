@@ -89,7 +89,7 @@ def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER), encoder: Pa
         file.relative_to(fresh).as_posix(): {"sha256": sha256(file), "bytes": file.stat().st_size}
         for file in sorted(_files(fresh))
     }
-    size = sum(entry["bytes"] for entry in entries.values())
+    size = sum(file.stat().st_size for file in _files(fresh))
     if size > MAX_BYTES:
         shutil.rmtree(fresh)
         raise ValueError(f"the weights take {size / 1e6:.1f} MB, the package has room for {MAX_BYTES / 1e6:.0f}")
