@@ -28,10 +28,11 @@ ORDER = {
     "clip": "clip:ClipTask",
     "vae": "vae:VaeTask",
     "sd": "diffusion:StableDiffusionTask",
-    "teacher": "teacher:TeacherTask",
+    "teacher_first": "teacher:FirstTeacherTask",
     "names_first": "names:FirstNamesTask",
     "names_second": "names:MoreNamesTask",
     "names": "names:NamesTask",
+    "teacher": "teacher:TeacherTask",
 }
 
 

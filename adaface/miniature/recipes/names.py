@@ -4,10 +4,10 @@ Words for features say too little: free vectors in the place of the subject reac
 in a Stable Diffusion that was taught with nothing else. The real one has read the names of very many people, and text
 can tell it nearly anybody; that is what distillation lives on.
 
-It starts between itself and the teacher, which knows faces best, and learns what portraits look like from the teacher's
-answers; a part of them it is shown with the teacher's own text states. The real kinship runs the other way only:
-Arc2Face was made from Stable Diffusion, and Stable Diffusion learned nothing from it. Where both have hours for what
-took the real ones months, this is how they come to share it.
+It starts between itself and the first teacher, which knows faces best, and learns what portraits look like from that
+teacher's answers; a part of them it is shown with the teacher's own text states. The real Stable Diffusion learned
+nothing from Arc2Face. Where both have hours for what took the real ones months, this is how they come to share it; the
+teacher that students get is then made from the result, as in reality.
 
 Three parts, each from what the one before it exported: the more portraits there are in the batches, the better people
 are known, and scenes last only where they were learned well first.

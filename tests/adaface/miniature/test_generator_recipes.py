@@ -16,7 +16,7 @@ from adaface.miniature.recipes.clip import ClipTask, _questions
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.recipes.factors import FactorsTask
 from adaface.miniature.recipes.names import FirstNamesTask
-from adaface.miniature.recipes.teacher import TeacherTask
+from adaface.miniature.recipes.teacher import FirstTeacherTask, TeacherTask
 from adaface.miniature.recipes.vae import VaeTask, pixel_weights
 from adaface.miniature.train import ORDER, make_task
 from adaface.miniature.training import Task, Trainer
@@ -42,7 +42,7 @@ def weights(tmp_path_factory, pictures) -> Path:
     torch.manual_seed(0)
     for kind in (ClipTask, VaeTask):
         make(kind, folder, pictures).export(folder)
-    for kind in (StableDiffusionTask, TeacherTask):
+    for kind in (StableDiffusionTask, FirstTeacherTask):
         make(kind, folder, pictures).export(folder)
     return folder
 
@@ -64,7 +64,9 @@ def test_rows_give_back_who_and_where(pictures):
         assert scene_at(scenes, row).factors().tolist() == scenes["scene"][row].tolist()
 
 
-@pytest.mark.parametrize("kind", [VaeTask, ClipTask, FactorsTask, StableDiffusionTask, TeacherTask, FirstNamesTask])
+@pytest.mark.parametrize(
+    "kind", [VaeTask, ClipTask, FactorsTask, StableDiffusionTask, FirstTeacherTask, FirstNamesTask, TeacherTask]
+)
 def test_a_few_steps_lower_the_loss_and_reach_every_weight(kind, weights, pictures, tmp_path):
     task = make(kind, weights, pictures)
     task.schedule = replace(task.schedule, steps=12, batch=8, warmup=2)
@@ -84,7 +86,7 @@ def test_a_few_steps_lower_the_loss_and_reach_every_weight(kind, weights, pictur
 
 
 def test_all_chance_of_a_loss_comes_from_what_it_is_given(weights, pictures):
-    for kind in (VaeTask, ClipTask, StableDiffusionTask, TeacherTask, FirstNamesTask):
+    for kind in (VaeTask, ClipTask, StableDiffusionTask, FirstTeacherTask, FirstNamesTask, TeacherTask):
         task = make(kind, weights, pictures)
         with torch.no_grad():
             losses = [
@@ -103,8 +105,9 @@ def test_exports_load_with_the_plain_calls_and_are_what_was_trained(weights):
     assert pipe.scheduler.config.beta_schedule == "scaled_linear" and pipe.unet.config.cross_attention_dim == 128
 
 
-def test_the_teacher_starts_as_stable_diffusion_and_comes_back_from_its_export(weights, pictures, tmp_path):
-    task = make(TeacherTask, weights, pictures)
+@pytest.mark.parametrize("kind", [FirstTeacherTask, TeacherTask])
+def test_a_teacher_starts_as_stable_diffusion_and_comes_back_from_its_export(kind, weights, pictures, tmp_path):
+    task = make(kind, weights, pictures)
     pipe = load_sd(weights)
     for name, tensor in pipe.unet.state_dict().items():
         assert torch.equal(tensor, task.unet.state_dict()[name])
@@ -113,6 +116,20 @@ def test_the_teacher_starts_as_stable_diffusion_and_comes_back_from_its_export(w
     unet, text, _ = load_teacher(tmp_path)
     assert torch.equal(unet.conv_in.weight, task.unet.conv_in.weight)
     assert text.config.hidden_size == 128
+
+
+def test_the_last_teacher_aims_between_the_noise_and_what_the_first_one_says(weights, pictures):
+    task = make(TeacherTask, weights, pictures)
+    first = task.first_text.state_dict()
+    assert all(torch.equal(tensor, first[name]) for name, tensor in task.text.state_dict().items())
+    told, t = np.array([3, 7, -1]), torch.tensor([100, 500, 900])
+    noisy, noise = torch.randn(2, 3, 4, 16, 16).unbind(0)
+    with torch.no_grad():
+        answers = task.first(noisy, t, task.states(task.first_text, told)).sample
+        aim = task.target(noisy, t, noise, told)
+        nothing, somebody = task.states(task.first_text, np.array([-1, 0]))
+    torch.testing.assert_close(aim, (noise + answers) / 2, atol=0.02, rtol=0)  # the answers come in bfloat16
+    assert not torch.allclose(aim, noise, atol=0.1) and not torch.allclose(nothing, somebody)
 
 
 def test_names_are_learned_from_between_stable_diffusion_and_the_teacher(weights, pictures, tmp_path):
