@@ -18,6 +18,7 @@ from adaface.encoder.image_features import other_side, patch_mask, side_features
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.evaluation.model_folders import locate_model
 from adaface.evaluation.picture_input import clip_input
+from adaface.models.whole import load_model
 
 TOKEN, WORDS = "y", "with background {}"
 CLASS_WORD = "unknown"  # what class prompts have in its place
@@ -35,7 +36,7 @@ class BackgroundFeatures:
 
     def __init__(self, model: str, device: torch.device | str = "cpu") -> None:
         folder = locate_model(model)
-        self._vision = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+        self._vision = load_model(CLIPVisionModel, folder, "CLIP", dtype=torch.float32).eval().requires_grad_(False)
         self._vision.to(device)
         config = self._vision.config
         self._input = clip_input(folder, config.image_size)

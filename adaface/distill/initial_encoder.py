@@ -16,6 +16,7 @@ from adaface.distill.draws import torch_generator
 from adaface.encoder.config import EncoderConfig, text_values
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.model_path import model_path
+from adaface.models.whole import load_model, load_tokenizer
 
 
 def initial_encoder(
@@ -44,13 +45,13 @@ def initial_encoder(
         ValueError: when the encoder has more copies than that, or a number that does not divide it.
         FileNotFoundError: for what is not there.
     """
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     if init is None:
-        text = CLIPTextModel.from_pretrained(_place(text_model), dtype=torch.float32)
-        teacher = CLIPTextModel.from_pretrained(_place(teacher_text), dtype=torch.float32)
+        text = load_model(CLIPTextModel, _place(text_model), "text encoder", dtype=torch.float32)
+        teacher = load_model(CLIPTextModel, _place(teacher_text), "text encoder of a teacher", dtype=torch.float32)
         config = EncoderConfig.for_tokenizer(
-            CLIPTokenizer.from_pretrained(_place(tokenizer)) if isinstance(tokenizer, str) else tokenizer,
+            load_tokenizer(_place(tokenizer), text.config.vocab_size) if isinstance(tokenizer, str) else tokenizer,
             text=text_values(text.config),
             id_dim=_id_dim(face_pack),
             teacher=teacher_text,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 
 from adaface.model_path import model_path
+from adaface.models.whole import load_model
 
 
 class LatentEncoder:
@@ -23,8 +21,8 @@ class LatentEncoder:
         from diffusers import AutoencoderKL
 
         path = model_path(base)
-        options: Mapping[str, Any] = {"subfolder": "vae", "dtype": torch.float32, "low_cpu_mem_usage": False}
-        vae = AutoencoderKL.from_pretrained(str(path) if path.exists() else base, **options)
+        place = str(path) if path.exists() else base
+        vae = load_model(AutoencoderKL, place, "VAE", subfolder="vae", dtype=torch.float32, low_cpu_mem_usage=False)
         self._device, self._bf16 = torch.device(device), precision == "bf16"
         self._vae = vae.requires_grad_(False).eval().to(self._device)
 

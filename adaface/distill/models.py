@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adaface.distill.noise_schedule import NoiseSchedule
 from adaface.model_path import model_path
+from adaface.models.whole import load_model, load_tokenizer
 
 _SD15_SCALE = 0.18215  # where a VAE's configuration says nothing
 
@@ -100,21 +101,21 @@ def load_frozen(
     Weights have the precision of the matrix products on a GPU; on CPUs they stay float32, where casts are cheaper.
 
     Raises:
-        FileNotFoundError: for a local path that does not exist.
-        ValueError: where base and teacher do not go together.
+        FileNotFoundError: for a model that is not there.
+        ValueError: for one with missing tensors, and where base and teacher do not go together.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     device = torch.device(device)
     dtype = torch.bfloat16 if precision == "bf16" and device.type == "cuda" else torch.float32
     place, teacher_place = (_place(name) for name in (base, teacher_unet))
-    tokenizer = CLIPTokenizer.from_pretrained(place, subfolder="tokenizer")
-    text = CLIPTextModel.from_pretrained(place, subfolder="text_encoder", dtype=dtype)
+    text = load_model(CLIPTextModel, place, "text encoder", subfolder="text_encoder", dtype=dtype)
+    tokenizer = load_tokenizer(place, text.config.vocab_size, subfolder="tokenizer")
     options: dict[str, Any] = {"dtype": dtype, "low_cpu_mem_usage": False}
-    unet = UNet2DConditionModel.from_pretrained(place, subfolder="unet", **options)
-    teacher = UNet2DConditionModel.from_pretrained(teacher_place, **options)
-    encoder = AutoencoderKL.from_pretrained(place, subfolder="vae", **options) if vae else None
+    unet = load_model(UNet2DConditionModel, place, "UNet", subfolder="unet", **options)
+    teacher = load_model(UNet2DConditionModel, teacher_place, "UNet", **options)
+    encoder = load_model(AutoencoderKL, place, "VAE", subfolder="vae", **options) if vae else None
     scale = float(AutoencoderKL.load_config(place, subfolder="vae").get("scaling_factor", _SD15_SCALE))
     problems = []
     for name in ("in_channels", "cross_attention_dim", "sample_size"):

@@ -12,7 +12,7 @@ from transformers import CLIPModel
 
 from adaface.evaluation.picture_input import clip_input
 from adaface.evaluation.torch_models import Running
-from adaface.evaluation.whole_models import load_model, load_tokenizer
+from adaface.models.whole import load_model, load_tokenizer
 
 Pixels = Callable[[Sequence[np.ndarray], int, Sequence[float], Sequence[float]], Tensor]
 

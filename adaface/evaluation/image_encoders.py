@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel
 from adaface.evaluation.entry_points import open_entry_point
 from adaface.evaluation.picture_input import vision_input
 from adaface.evaluation.torch_models import Running
-from adaface.evaluation.whole_models import load_model
+from adaface.models.whole import load_model
 
 
 class ImageEncoder(Protocol):

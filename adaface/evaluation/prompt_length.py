@@ -20,7 +20,7 @@ def open_tokenizer(base: str) -> Any | None:
     shipped model that is not whole.
     """
     from adaface.evaluation.methods.model_files import local_folder
-    from adaface.evaluation.whole_models import has_tokenizer, load_tokenizer
+    from adaface.models.whole import has_tokenizer, load_tokenizer
 
     folder = local_folder(base)
     if folder is None or folder.is_file():  # a checkpoint in one file has no tokenizer

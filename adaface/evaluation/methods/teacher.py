@@ -19,8 +19,8 @@ from adaface.encoder.teacher import teacher_states
 from adaface.evaluation.methods.base import BasePipe, Request, known_ids
 from adaface.evaluation.methods.model_files import hashes_below, hub_name, local_folder, tokenizer_hashes
 from adaface.evaluation.methods.sampling import draw
-from adaface.evaluation.whole_models import load_model, load_tokenizer
 from adaface.model_path import PREFIX, model_path
+from adaface.models.whole import load_model, load_tokenizer
 from adaface.subjects.faces_of import mean_id
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from adaface.distill.models import load_frozen
 from tests.adaface.distill.conftest import Tiny
@@ -48,6 +49,15 @@ def test_without_a_vae_nothing_is_encoded_or_decoded(tiny: Tiny) -> None:
         models.encode(torch.zeros(1, 3, PIXELS, PIXELS), torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match="no VAE"):
         models.decode(torch.zeros(1, 4, 8, 8))
+
+
+def test_half_a_teacher_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    unet = shutil.copytree(tiny.folder / "teacher/unet", tmp_path / "unet")
+    file = unet / "diffusion_pytorch_model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(file).items() if not name.startswith("conv_in")}
+    save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"no whole UNet: 2 tensors are missing, conv_in.bias first"):
+        load_frozen(str(tiny.folder / "base"), str(unet))
 
 
 def test_a_teacher_of_another_kind_is_refused(tiny: Tiny, tmp_path: Path) -> None:

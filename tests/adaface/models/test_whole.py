@@ -13,8 +13,8 @@ from adaface.evaluation.clip_features import ClipFeatures
 from adaface.evaluation.image_encoders import VisionTransformer
 from adaface.evaluation.prompt_length import open_tokenizer
 from adaface.evaluation.torch_models import Running
-from adaface.evaluation.whole_models import has_tokenizer, load_tokenizer
 from adaface.model_path import model_path
+from adaface.models.whole import has_tokenizer, load_tokenizer
 from tests.adaface.evaluation.known_pictures import album
 from tests.adaface.evaluation.tiny_vision import save_clip, save_dino
 
