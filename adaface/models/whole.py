@@ -6,6 +6,8 @@ tokenizer's files a tokenizer of two words is made, for which all texts are the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ def load_model(kind: Any, where: str | Path, what: str, *, unused: str = "", **o
         ValueError: for one with missing tensors or broken files.
     """
     try:
-        model, loaded = kind.from_pretrained(where, output_loading_info=True, **options)
+        with _without_reports():
+            model, loaded = kind.from_pretrained(where, output_loading_info=True, **options)
     except OSError as error:
         raise FileNotFoundError(f"no {what} can be read from {where}: {error}") from error
     except SafetensorError as error:
@@ -38,6 +41,19 @@ def load_model(kind: Any, where: str | Path, what: str, *, unused: str = "", **o
     if missing:
         raise ValueError(f"{where} is no whole {what}: {len(missing)} tensors are missing, {missing[0]} first")
     return model
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Transformers prints a table of what it did not use: half of a CLIP, where the other half is what was asked for."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def load_tokenizer(where: str | Path, words: int | None = None, **options: Any) -> Any:

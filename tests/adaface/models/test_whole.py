@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPVisionModel
 
 from adaface.evaluation.clip_features import ClipFeatures
 from adaface.evaluation.image_encoders import VisionTransformer
 from adaface.evaluation.prompt_length import open_tokenizer
 from adaface.evaluation.torch_models import Running
 from adaface.model_path import model_path
-from adaface.models.whole import has_tokenizer, load_tokenizer
+from adaface.models.whole import has_tokenizer, load_model, load_tokenizer
 from tests.adaface.evaluation.known_pictures import album
 from tests.adaface.evaluation.tiny_vision import save_clip, save_dino
 
@@ -97,3 +100,18 @@ def test_the_tokenizer_of_a_base(tmp_path):
     (tmp_path / "base" / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="no whole tokenizer"):
         open_tokenizer(str(tmp_path / "base"))
+
+
+def test_the_half_of_a_model_that_is_not_asked_for_is_no_news(clip):
+    said: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = said.append  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers")
+    logger.addHandler(listener)
+    try:
+        load_model(CLIPVisionModel, clip, "CLIP", dtype=torch.float32)
+        assert not said
+        CLIPVisionModel.from_pretrained(clip)
+        assert any("UNEXPECTED" in record.getMessage() for record in said)
+    finally:
+        logger.removeHandler(listener)
