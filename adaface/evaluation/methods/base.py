@@ -133,7 +133,7 @@ class BasePipe:
 
 def known_ids(subject: str, ids: np.ndarray) -> Tensor:
     """float32 (M, id_dim), the rows of photos that show a face. Raises ValueError where there is none."""
-    rows = torch.as_tensor(np.asarray(ids, dtype=np.float32))
+    rows = torch.from_numpy(np.array(ids, dtype=np.float32))  # a copy: rows of a Ray block are read-only
     rows = rows[rows.norm(dim=-1) > 0] if rows.ndim == 2 else rows[:0]
     if not len(rows):
         raise ValueError(f"subject {subject}: there is no ID embedding, for no photo that may be seen shows a face")
