@@ -56,7 +56,9 @@ def test_the_scene_is_the_one_that_was_asked_for(method, subjects):
     pictures = method.draw(person, asked)
     assert {picture.shape for picture in pictures} == {(64, 64, 3)}
     seen = SceneReader()(pictures)
-    right = [seen[factor][row] == word for row, each in enumerate(asked) for factor, word in each.prompt.expects.items()]
+    right = [
+        seen[factor][row] == word for row, each in enumerate(asked) for factor, word in each.prompt.expects.items()
+    ]
     assert np.mean(right) >= 0.9
     again = method.draw(person, asked[5:6])[0]
     assert np.abs(again.astype(int) - pictures[5]).max() <= 1  # whatever else was in the batch
