@@ -107,14 +107,14 @@ class _LayerContext:
         if attention_mask is not None:
             raise ValueError("contexts with keys of their own come without a mask of their tokens")
         value_context, key_context = context.unbind(1)
-        query, key, value = (
-            projected.unflatten(2, (attn.heads, -1)).transpose(1, 2)
-            for projected in (attn.to_q(hidden_states), attn.to_k(key_context), attn.to_v(value_context))
-        )
-        if isinstance(self.plain, AttnProcessor):  # written out, where the UNet's other attention is, too
-            probabilities = torch.softmax(query @ key.transpose(2, 3) * attn.scale, dim=-1)
-            attended = probabilities.to(value.dtype) @ value
+        query, key, value = attn.to_q(hidden_states), attn.to_k(key_context), attn.to_v(value_context)
+        if isinstance(self.plain, AttnProcessor):  # written out as there, for the same bits where keys are values
+            query, key, value = (attn.head_to_batch_dim(projected) for projected in (query, key, value))
+            merged = attn.batch_to_head_dim(torch.bmm(attn.get_attention_scores(query, key), value))
         else:
+            query, key, value = (
+                projected.unflatten(2, (attn.heads, -1)).transpose(1, 2) for projected in (query, key, value)
+            )
             attended = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
-        merged = attended.transpose(1, 2).flatten(2).to(query.dtype)
+            merged = attended.transpose(1, 2).flatten(2).to(query.dtype)
         return attn.to_out[1](attn.to_out[0](merged))
