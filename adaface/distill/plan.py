@@ -128,8 +128,8 @@ class IterationPlan:
     def rows(self, batch: BatchPlan, first: int, count: int) -> list[Row]:
         """The samples of a worker's batch that are computed, group by group.
 
-        Compositional batches are about the first sample of each group; noised-ID ones may be; long rollouts leave
-        samples out. As this goes by groups, workers together compute what one with all their groups would.
+        Compositional batches are about the first samples of each group, noised-ID ones may be about the first alone; long
+        rollouts leave samples out. As this goes by groups, workers together compute what one with all their groups would.
 
         Args:
             first: slot of the worker's first sample: its rank times `count`.
@@ -145,7 +145,7 @@ class IterationPlan:
                 f"from slot {first} on are not"
             )
         if batch.kind == "compositional":
-            kept = 1
+            kept = self.settings.compositions
         else:
             kept = -(-group // batch.rollout) if self.settings.shrink else group
         copies = batch.kind == "noised_id" and self.settings.noised_copies

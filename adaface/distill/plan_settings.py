@@ -46,6 +46,8 @@ class PlanSettings:
             "anywhere": as the original, from pure noise taken for a picture.
         random_low: lowest first timestep of "high".
         keep_timesteps: probability, at the beginning and at the end of the run, that timesteps stay as they were drawn.
+        compositions: samples of a group that a compositional batch puts into compositions, from the first on; the others
+            are left out. One, as in the original.
         compositional_low: lowest timestep of compositional batches.
         background_reconstruction: probability of a background token in reconstruction.
         background_compositional: the same in compositional batches; distillation has none.
@@ -75,6 +77,7 @@ class PlanSettings:
     random_start: RandomStart = "high"
     random_low: int = 950
     keep_timesteps: tuple[float, float] = (0.4, 0.2)
+    compositions: int = 1
     compositional_low: int = 800
     background_reconstruction: float = 0.9
     background_compositional: float = 0.5
@@ -88,13 +91,14 @@ class PlanSettings:
         backgrounds = ("background_reconstruction", "background_compositional")
         raise_for(
             "the plan",
-            count_problems(self, 1, "steps", "batch", "accumulate"),
+            count_problems(self, 1, "steps", "batch", "accumulate", "compositions"),
             count_problems(self, 0, "compositional_every", "random_low", "compositional_low"),
             [
                 f"{name} must be below {_TIMESTEPS}, not {getattr(self, name)}"
                 for name in ("random_low", "compositional_low")
                 if isinstance(getattr(self, name), int) and getattr(self, name) >= _TIMESTEPS
             ],
+            self._composition_problems(),
             share_problems(self, *shares, *backgrounds),
             self._rollout_problems(),
             [] if self.random_start in _STARTS else [f"random_start must be one of {', '.join(_STARTS)}"],
@@ -102,6 +106,12 @@ class PlanSettings:
             [] if _both_shares(self.keep_timesteps) else ["keep_timesteps must be two numbers in 0..1"],
             [] if _weights(self.clip_skip) else ["clip_skip must be numbers above 0, one per layer"],
         )
+
+    def _composition_problems(self) -> list[str]:
+        counts = (self.compositions, self.batch)
+        if all(isinstance(count, int) for count in counts) and self.compositions > max(self.batch, 1):
+            return [f"compositions must be at most batch, {self.batch}, not {self.compositions}"]
+        return []
 
     def _rollout_problems(self) -> list[str]:
         whole = all(isinstance(steps, int) and steps >= 1 for steps in self.rollouts)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan
 from adaface.distill.stage import Stage
-from adaface.distill.weights import ACTIVATION_FAMILIES
+from adaface.distill.weights import UNET_FAMILIES
 
 # Dense bf16 operations per second of GPUs, by a part of their names; of their makers' data sheets.
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "A6000": 155e12, "L4": 121e12}
@@ -58,11 +58,11 @@ def passes_of(stage: Stage, numbers: Mapping[str, float], *, filters: bool) -> d
     Args:
         filters: whether there is a CLIP to choose starts by.
     """
-    looks_inside = any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES)
+    needs_passes = any(stage.losses.asks_for(family) for family in UNET_FAMILIES)
     return {
         "guidance": stage.distillation.teacher_guidance != 1,
         "candidates": stage.filter.starts if filters else 0,
-        "teachable": numbers.get("teachable", 1.0) if looks_inside else 0.0,
+        "teachable": numbers.get("teachable", 1.0) if needs_passes else 0.0,
     }
 
 

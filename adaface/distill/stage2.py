@@ -22,7 +22,7 @@ from adaface.distill.draws import integers, normal
 from adaface.distill.features import capture, cross_attentions, loss_places
 from adaface.distill.foreground_start import draw_start, start_from_person
 from adaface.distill.losses.cross_layer import cross_layer_terms
-from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta
+from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta, noise_delta
 from adaface.distill.losses.elastic_matching import elastic_matching
 from adaface.distill.mixing import mixed_contexts, same_contexts
 from adaface.distill.models import FrozenModels
@@ -31,7 +31,7 @@ from adaface.distill.stage import Stage
 from adaface.distill.stage1 import student_core, vectors_of_core
 from adaface.distill.subject_prompts import SubjectPrompts
 from adaface.distill.teacher_filter import choose
-from adaface.distill.weights import ACTIVATION_FAMILIES, cross_layer_weights, layer_weights
+from adaface.distill.weights import ACTIVATION_FAMILIES, UNET_FAMILIES, cross_layer_weights, layer_weights
 from adaface.encoder.model import AdaFaceEncoder
 
 # Guidance of the pictures that the filter looks at (D: shared_step).
@@ -99,7 +99,7 @@ def composition_loss(
     chosen, teachable = _start_to_learn_from(own, plan, batch, rows, faces, stage, texts, states)
     numbers["teachable"] = teachable.float().mean()
     if teachable.any():
-        rest = _activation_terms(own, batch, stage, states, chosen, teachable)
+        rest = _unet_terms(own, batch, stage, states, chosen, teachable)
         numbers |= {name: value.detach().mean() for name, value in rest.items()}
         if rest:
             # a mean over all compositions: those that teach nothing count as 0
@@ -206,7 +206,7 @@ def _teacher_contexts(
     )
 
 
-def _activation_terms(
+def _unet_terms(
     own: Compositional,
     batch: BatchPlan,
     stage: Stage,
@@ -214,9 +214,10 @@ def _activation_terms(
     start: _Start,
     teachable: Tensor,
 ) -> dict[str, Tensor]:
-    """The terms (G',) of the G' teachable compositions that look into the UNet."""
+    """The terms (G',) of the G' teachable compositions that need passes of the UNet."""
     weights = stage.losses
-    wanted = [name for name in ACTIVATION_FAMILIES if weights.asks_for(name)]
+    wanted = [name for name in UNET_FAMILIES if weights.asks_for(name)]
+    looks = [name for name in ACTIVATION_FAMILIES if name in wanted]
     if not wanted:
         return {}
     rows = teachable.nonzero()[:, 0]
@@ -235,12 +236,14 @@ def _activation_terms(
         ]
     )
     unet = own.models.unet
-    with layer_contexts(unet), capture(unet, own.places) as captured:
-        own.models.predict(unet, contexts)(start.x_t.repeat(4, 1, 1, 1), start.t.repeat(4))
+    with layer_contexts(unet), capture(unet, own.places if looks else ()) as captured:
+        predicted = own.models.predict(unet, contexts)(start.x_t.repeat(4, 1, 1, 1), start.t.repeat(4))
     by_layer = layer_weights(own.places)
     scores = {name: found.scores(slots.repeat(4, 1).float()) for name, found in captured.items()}
     features = {name: found.features for name, found in captured.items()}
     terms: dict[str, Tensor] = {}
+    if "noise_delta" in wanted:
+        terms["noise_delta"] = noise_delta(predicted)
     if "elastic_matching" in wanted:
         queries = {name: found.queries() for name, found in captured.items()}
         terms |= elastic_matching(queries, features, scores, start.foreground, by_layer)

@@ -186,6 +186,14 @@ def test_copies_of_the_first_sample():
     assert [(row.source, row.slot) for row in plan.rows(a_batch("compositional"), 4, 8)] == [(0, 4), (4, 8)]
 
 
+def test_several_compositions_of_a_group():
+    plan = IterationPlan(0, stage_settings(2, batch=4, compositions=3))
+    rows = plan.rows(a_batch("compositional"), 4, 8)
+    assert [(row.source, row.slot) for row in rows] == [(0, 4), (1, 5), (2, 6), (4, 8), (5, 9), (6, 10)]
+    with pytest.raises(ValueError, match="compositions must be at most batch, 4, not 5"):
+        stage_settings(2, batch=4, compositions=5)
+
+
 @pytest.mark.parametrize("kind", ["random_id", "noised_id", "reconstruction", "compositional"])
 @pytest.mark.parametrize("rollout", [1, 3, 7])
 def test_two_workers_compute_what_one_with_both_batches_computes(kind, rollout):

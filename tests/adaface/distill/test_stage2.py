@@ -20,6 +20,7 @@ from tests.adaface.distill.tiny_steps import SEED, samples, stage_of, task_of
 
 CLIP = "package://adaface.miniature/weights/clip"
 PORTRAITS = {"background_compositional": 0.0, "background_reconstruction": 0.0, "portrait": 1.0}
+NOTHING = LossWeights().without("elastic_matching", "deltas", "prompt_delta", "cross_layer")
 IN_EVERY_LAYER = {*FAMILIES["elastic_matching"], "attention_delta", "attention_norm", "cross_layer_subject"}
 
 
@@ -69,8 +70,7 @@ def test_a_family_that_does_not_count_is_not_computed(tiny: Tiny, family: str) -
 
 
 def test_where_nothing_counts_there_is_still_a_step(tiny: Tiny) -> None:
-    losses = LossWeights().without("elastic_matching", "deltas", "prompt_delta", "cross_layer")
-    task = task_of(tiny, stage2(losses=losses))
+    task = task_of(tiny, stage2(losses=NOTHING))
     with seen_by(tiny.models.unet) as calls:
         loss, numbers = loss_of(task, samples(0, 2))
     loss.backward()
@@ -107,6 +107,24 @@ def test_four_passes_have_the_same_start(tiny: Tiny) -> None:
     )
     assert int(t.min()) >= task.stage.plan.compositional_low
     assert not torch.equal(blocks[0][0], blocks[0][1])
+
+
+def test_the_noise_of_a_composition_is_compared_without_looking_into_the_unet(tiny: Tiny) -> None:
+    task = task_of(tiny, stage2(losses=dataclasses.replace(NOTHING, noise_delta=2.0)))
+    loss, numbers = loss_of(task, samples(0, 2))
+    assert numbers.keys() == {"noise_delta", "teachable"} and float(numbers["noise_delta"]) > 0
+    torch.testing.assert_close(loss.detach(), 2 * numbers["noise_delta"])
+    loss.backward()
+    assert any(bool(p.grad.any()) for p in task.encoder.trainable_parameters() if p.grad is not None)
+
+
+def test_every_sample_of_a_group_can_be_in_a_composition(tiny: Tiny) -> None:
+    """Their mean is that of batches with one each."""
+    several = stage_of("compositional", plan={**PORTRAITS, "batch": 4, "compositions": 4})
+    single = stage_of("compositional", plan={**PORTRAITS, "batch": 1})
+    whole, _ = loss_of(task_of(tiny, several), samples(0, 4))
+    parts = [loss_of(task_of(tiny, single), samples(first, 1), first)[0] for first in range(4)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-5, atol=0)
 
 
 # The teacher filter
