@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -15,7 +15,7 @@ from adaface.distill.draws import normal
 from adaface.distill.losses.reconstruction import over_rollout, reconstruction
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan, IterationPlan, Row
-from adaface.distill.problems import lists_to_tuples, raise_for
+from adaface.distill.problems import raise_for
 from adaface.distill.rollout import RolloutStep, sampled_latents, student_steps, teacher_rollout
 from adaface.distill.subject_prompts import TOKEN, SubjectPrompts
 from adaface.distill.templates import Templates
@@ -34,9 +34,6 @@ class DistillationSettings:
 
     Attributes:
         teacher_guidance: of the teacher's noise, against the face of nobody; 1, as in the original: none.
-        drawn_with: guidance that pictures will be drawn with, at the first and at the last denoising step: the student
-            learns noise that is the teacher's when both are guided, see `guided_alike`; None, as in the original: the
-            teacher's noise itself.
         index_slip: the original's slip in rollouts, see `student_steps`.
         timestep_weights: "even", as in the original, or "snr": min-SNR weights (Hang et al. 2023) raised for high noise,
             where it is decided who somebody is; for small networks.
@@ -48,16 +45,11 @@ class DistillationSettings:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     teacher_guidance: float = 1.0
-    drawn_with: tuple[float, float] | None = None
     index_slip: bool = False
     timestep_weights: Literal["even", "snr"] = "even"
 
     def __post_init__(self) -> None:
         problems = []
-        if self.drawn_with is not None:
-            lists_to_tuples(self, "drawn_with")
-            if len(self.drawn_with) != 2 or not all(scale >= 1 for scale in self.drawn_with):
-                problems.append(f"drawn_with must be two scales of 1 or more, not {self.drawn_with!r}")
         if self.teacher_guidance < 1:
             problems.append(f"teacher_guidance must be 1 or more, not {self.teacher_guidance}")
         if self.timestep_weights not in ("even", "snr"):
@@ -110,8 +102,6 @@ def distillation_loss(
         t = rollout_start(t, batch.rollout)
         steps = teacher_rollout(teach, models.schedule, x_start, t, noise, batch.rollout, generators("rollout"))
         steps = student_steps(steps, models.schedule, index_slip=settings.index_slip)
-        if settings.drawn_with is not None:
-            steps = guided_alike(models, encoder, prompts, steps, settings.drawn_with)
     else:
         at = t.to(models.device)
         x_t = models.schedule.q_sample(x_start, at, noise)
@@ -140,37 +130,6 @@ def distillation_loss(
         "t": torch.cat([step.t for step in steps]).float().mean(),
     }
     return loss, numbers
-
-
-@torch.no_grad()
-def guided_alike(
-    models: FrozenModels,
-    encoder: AdaFaceEncoder,
-    prompts: SubjectPrompts,
-    steps: Sequence[RolloutStep],
-    scales: tuple[float, float],
-) -> list[RolloutStep]:
-    """The steps with other targets: what the student has to predict so that both are alike when they are guided.
-
-    Guidance (Ho & Salimans 2022) leads each UNet away from what it predicts for the empty prompt, u_S and u_T, which is
-    not the same: u_S + g (e_S - u_S) = u_T + g (e_T - u_T) for e_S = e_T + (1 - 1/g) (u_S - u_T).
-
-    Args:
-        scales: g at the highest and the lowest timestep; in a line between them.
-    """
-    mine = prompts.states(prompts.empty, None, None, None)
-    with models.autocast():
-        theirs = encoder.teacher(prompts.empty).last_hidden_state
-    first, last = scales
-    changed = []
-    for step in steps:
-        rows = len(step.x_t)
-        of_student = models.predict(models.student, mine.expand(rows, -1, -1))(step.x_t, step.t)
-        of_teacher = models.predict(models.teacher, theirs.expand(rows, -1, -1))(step.x_t, step.t)
-        scale = last + (first - last) * step.t / (models.schedule.timesteps - 1)
-        share = (1 - 1 / scale).view(-1, 1, 1, 1)
-        changed.append(replace(step, target=step.target + share * (of_student - of_teacher)))
-    return changed
 
 
 def teacher_of(models: FrozenModels, encoder: AdaFaceEncoder, ids: Tensor, guidance: float) -> _Teacher:

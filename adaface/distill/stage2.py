@@ -227,17 +227,15 @@ def _unet_terms(
         for each in (states.single, states.composed, states.class_single, states.class_composed, states.slots)
     )
     around = states.around[rows] if states.around is not None else None
-    contexts = torch.cat(
-        [
-            same_contexts(single, own.layers),
-            same_contexts(composed, own.layers),
-            _teacher_contexts(own, batch, stage, single, of_class, slots, start),
-            _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),
-        ]
-    )
+    contexts = [
+        same_contexts(single, own.layers),
+        same_contexts(composed, own.layers),
+        _teacher_contexts(own, batch, stage, single, of_class, slots, start),
+        _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),
+    ]
     unet = own.models.unet
     with layer_contexts(unet), capture(unet, own.places if looks else ()) as captured:
-        predicted = own.models.predict(unet, contexts)(start.x_t.repeat(4, 1, 1, 1), start.t.repeat(4))
+        predicted = _predicted(own, contexts, start) if looks else _composed_with_gradient(own, contexts, start)
     by_layer = layer_weights(own.places)
     scores = {name: found.scores(slots.repeat(4, 1).float()) for name, found in captured.items()}
     features = {name: found.features for name, found in captured.items()}
@@ -264,3 +262,18 @@ def _unet_terms(
         both = cross_layer_terms(order, cross_layer_weights(own.places), subject, behind)
         terms |= {name: value.view(2, -1).mean(0) for name, value in both.items()}
     return terms
+
+
+def _predicted(own: Compositional, contexts: Sequence[Tensor], start: _Start) -> Tensor:
+    """Noise (nG, C, h, w) of the same starts, told each of n contexts."""
+    count = len(contexts)
+    predict = own.models.predict(own.models.unet, torch.cat(list(contexts)))
+    return predict(start.x_t.repeat(count, 1, 1, 1), start.t.repeat(count))
+
+
+def _composed_with_gradient(own: Compositional, contexts: Sequence[Tensor], start: _Start) -> Tensor:
+    """`_predicted` where only the subject in the composition, the second of four, is going to have a gradient."""
+    composed = _predicted(own, contexts[1:2], start)
+    with torch.no_grad():
+        single, *teacher = _predicted(own, [contexts[0], *contexts[2:]], start).chunk(3)
+    return torch.cat([single, composed, *teacher])
