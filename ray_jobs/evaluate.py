@@ -1,6 +1,7 @@
 """Pictures of people by several methods, scored, compared and shown. `python -m ray_jobs.evaluate --config FILE`.
 
-Four phases, each skipping what is done already: faces (who the subjects are), pictures (drawn and measured at the same
+First everything that it reads is looked at, and nothing is written unless all of it is right. Then four phases, each
+skipping what is done already: faces (ID embeddings of the subjects), pictures (drawn and measured at the same
 time, part by part), scores (metrics and their summary), report. A run that was killed anywhere is continued by
 running it again; no picture is drawn twice, and the scores are the same.
 """
@@ -14,22 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adaface.evaluation.plan import plan_parts
-from adaface.evaluation.preflight import problems as problems_of
-from adaface.evaluation.prompts import load_prompts
-from adaface.evaluation.scene_factors import check_factors
-from adaface.evaluation.subjects import Subject
-from adaface.perception.faces import FaceAnalyser
 from data_pipeline.lock import build_lock
 from data_pipeline.storage import Storage
 from ray_jobs import evaluate_scores
 from ray_jobs.config import ClusterConfig
 from ray_jobs.config_file import config_hash, resolved_yaml
-from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_here
+from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths
 from ray_jobs.evaluate_digests import make_digests
 from ray_jobs.evaluate_encoders import with_encoders_kept
 from ray_jobs.evaluate_history import read_history
+from ray_jobs.evaluate_input import Input, check_input, know_ids
 from ray_jobs.evaluate_parts import Drawer, Job, Measurer
-from ray_jobs.evaluate_subjects import know_ids, know_subjects
 from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress, duration
@@ -51,24 +47,27 @@ def run(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]
         the content of summary.json.
 
     Raises:
-        ValueError: bad input, all problems at once, before anything is drawn.
+        ConfigError: bad input, all problems at once, before anything is written.
     """
     refuse_lost_output("output", config.output, address)
     if config.history:
         refuse_lost_output("history", config.history, address)
-    if problems := problems_of(with_encoders_here(config)):
-        raise ValueError("\n".join(problems))
+    began = time.monotonic()
+    placed = with_absolute_paths(config)  # workers run in other folders
+    asked = check_input(placed)
+    read_history(placed)  # what is wrong with its place is to be known before hours of drawing
     out = Storage(config.output)
     with build_lock(out):
-        return Evaluation(config, out, address).run()
+        evaluation = Evaluation(config, asked, out, address)
+        evaluation.seconds["input"] = round(time.monotonic() - began, 3)
+        return evaluation.run()
 
 
 class Evaluation:
     """One run."""
 
-    def __init__(self, config: EvaluateConfig, out: Storage, address: str | None):
-        self.given, self.out, self.address = config, out, address
-        # workers run in other folders: from here on local paths are absolute
+    def __init__(self, config: EvaluateConfig, asked: Input, out: Storage, address: str | None):
+        self.given, self.asked, self.out, self.address = config, asked, out, address
         self.config = with_encoders_kept(with_absolute_paths(config), out)
         self.progress = Progress(out)
         self.seconds: dict[str, float] = {}
@@ -92,10 +91,9 @@ class Evaluation:
         return summary
 
     def plan(self) -> Job:
-        """What all workers are told; looks at the subjects' photos, draws nothing."""
-        subjects, faces = self._timed("faces", self._know_subjects)
-        prompts = load_prompts(self.config.prompts.sets, self.config.prompts.limit, self.config.prompts.placement)
-        check_factors(self.config.measures, prompts)
+        """What all workers are told; embeds the faces in the subjects' photos, draws nothing."""
+        subjects, prompts = self.asked.subjects, self.asked.prompts
+        self.progress.start("faces", len(subjects), "subjects", "ID embeddings of the reference photos")
         digests = make_digests(self.config, subjects)
         return Job(
             config=self.config,
@@ -103,12 +101,13 @@ class Evaluation:
             prompts={prompt.id: prompt for prompt in prompts},
             parts=tuple(plan_parts(self.config, subjects, prompts)),
             digests=digests,
-            ids={each.name: know_ids(self.out, each, faces, digests.subjects[each.name]) for each in subjects},
+            ids={
+                each.name: know_ids(self.out, each, self.asked.faces, digests.subjects[each.name]) for each in subjects
+            },
         )
 
     def _phases(self) -> dict[str, Any]:
-        read_history(self.config)  # what is wrong with its place is to be known before hours of drawing
-        job = self.plan()
+        job = self._timed("faces", self.plan)
         self._timed("pictures", lambda: self._pictures(job))
         self.progress.start("scores", 1, "tables")
         summary = self._timed("scores", lambda: evaluate_scores.write_scores(job))
@@ -127,10 +126,6 @@ class Evaluation:
             return action()
         finally:
             self.seconds[phase] = round(time.monotonic() - began, 3)
-
-    def _know_subjects(self) -> tuple[list[Subject], FaceAnalyser]:
-        self.progress.start("faces", 1, "looks", "looking for faces in the reference photos")
-        return know_subjects(self.config)
 
     def _pictures(self, job: Job) -> None:
         there = {*self.out.list("features"), *self.out.list("references")}
