@@ -14,7 +14,7 @@ from adaface.evaluation.subjects import Subject, look_at_faces, read_mean_embedd
 from adaface.perception.faces import FaceAnalyser
 from data_pipeline.storage import Storage
 from ray_jobs.config_file import ConfigError
-from ray_jobs.evaluate_config import EvaluateConfig, with_encoders
+from ray_jobs.evaluate_config import EncoderPath, EvaluateConfig, with_encoders
 from ray_jobs.fetched import fetched
 
 
@@ -38,7 +38,7 @@ def check_input(config: EvaluateConfig) -> Input:
     Raises ConfigError with everything that is wrong: what `preflight.problems` says, photos without a face, and what
     prompts expect and the classifier does not read.
     """
-    seen = look(with_encoders(config, _fetched_if_there))
+    seen = look(with_encoders(config, fetched_if_there))
     problems, subjects, faces = list(seen.problems), seen.subjects, None
     try:
         faces = FaceAnalyser(config.measures.faces)
@@ -53,10 +53,10 @@ def check_input(config: EvaluateConfig) -> Input:
     return Input(subjects, seen.prompts, faces)
 
 
-def _fetched_if_there(path: str) -> str:
+def fetched_if_there(path: EncoderPath) -> EncoderPath:
     """A path at which there is nothing stays, and is one problem among others."""
     try:
-        return fetched(path)
+        return fetched(path) if isinstance(path, str) else path
     except OSError:
         return path
 

@@ -30,6 +30,7 @@ from ray_jobs.evaluate_history import encoder_names, protocol_hash, read_history
 from ray_jobs.evaluate_parts import Job
 
 SCORES, SUMMARY = "scores.parquet", "summary.json"
+_SAID = ("protocol_hash", "method", "method_hash", "column", "mean", "level")  # by a row of the history
 _THUMBNAILS = 6  # photos of a subject in the report
 _PIXELS = 1 << 26  # of one picture of ours
 
@@ -83,6 +84,7 @@ def write_report(job: Job, content: dict[str, Any], about: dict[str, str]) -> di
         finished=about["finished"],
         protocol_hash=protocol,
         method_hashes=hashes,
+        findings=findings,
     )
     shown = [*other_runs(earlier, protocol_hash=protocol, method_hashes=hashes), *rows]
     data = _report_data(job, summary, columns, references, shown, findings, about, run)
@@ -91,8 +93,8 @@ def write_report(job: Job, content: dict[str, Any], about: dict[str, str]) -> di
     content = content | {"findings": [asdict(finding) for finding in findings], "run": run, "protocol_hash": protocol}
     out.write_json(SUMMARY, content)
     # last: a run that failed before leaves no row, and a repeated one does not repeat what it says
-    said = {(row["protocol_hash"], row["method"], row["method_hash"], row["column"], row["mean"]) for row in earlier}
-    if any((r["protocol_hash"], r["method"], r["method_hash"], r["column"], r["mean"]) not in said for r in rows):
+    said = {tuple(row[key] for key in _SAID) for row in earlier}
+    if any(tuple(row[key] for key in _SAID) not in said for row in rows):
         write_history(config, run, rows)
     return content
 

@@ -200,12 +200,16 @@ def _method_problems(method: MethodConfig, config: EvaluationConfig, id_dim: int
         yield from _encoder_problems(method.path, config.generation.base, id_dim)
 
 
-def _encoder_problems(path: str, base: str, id_dim: int | None) -> Iterator[str]:
+def _encoder_problems(path: str | list[str], base: str, id_dim: int | None) -> Iterator[str]:
     from adaface.evaluation.encoder_problems import encoder_problems
     from adaface.evaluation.methods.encoder import newest_encoder
 
     try:
-        if not model_path(path).exists() and not list(_missing_model(path, "path", slashes=1)):
+        if (
+            isinstance(path, str)
+            and not model_path(path).exists()
+            and not list(_missing_model(path, "path", slashes=1))
+        ):
             return  # of the hub; it is downloaded later
         folder = newest_encoder(path)
     except (ValueError, FileNotFoundError) as error:
@@ -223,6 +227,11 @@ def _text_width(base: str) -> int | None:
     except ValueError:  # said already
         return None
     return None if folder is None else text_sizes(folder).get("hidden_size")
+
+
+def stands_for_a_folder(path: str) -> bool:
+    """Whether the path of an encoder is one of this machine, there or not, and no name of the hub."""
+    return model_path(path).exists() or bool(list(_missing_model(path, "path", slashes=1)))
 
 
 def _missing_model(name: str, option: str, slashes: int = 9) -> Iterator[str]:
