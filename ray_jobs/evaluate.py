@@ -22,10 +22,12 @@ from ray_jobs.config import ClusterConfig
 from ray_jobs.config_file import config_hash, resolved_yaml
 from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths
 from ray_jobs.evaluate_digests import make_digests
+from ray_jobs.evaluate_drawn import forget_all
 from ray_jobs.evaluate_encoders import with_encoders_kept
 from ray_jobs.evaluate_history import read_history
 from ray_jobs.evaluate_input import Input, check_input, know_ids
 from ray_jobs.evaluate_parts import Drawer, Job, Measurer
+from ray_jobs.evaluate_todo import parts_to_do, subjects_to_do
 from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress, duration
@@ -75,7 +77,7 @@ class Evaluation:
         self.started = datetime.now(UTC)
 
     def run(self) -> dict[str, Any]:
-        for folder in ("", "features", "ids", "references", "report", "runs"):
+        for folder in ("", "drawn", "features", "ids", "references", "report", "runs"):
             self.out.sweep(folder)
         self.out.write_bytes("config.yaml", resolved_yaml(self.given).encode())
         try:
@@ -128,9 +130,7 @@ class Evaluation:
             self.seconds[phase] = round(time.monotonic() - began, 3)
 
     def _pictures(self, job: Job) -> None:
-        there = {*self.out.list("features"), *self.out.list("references")}
-        photos = [subject for subject in job.subjects.values() if job.reference_file(subject) not in there]
-        todo = [number for number, part in enumerate(job.parts) if job.part_file(part) not in there]
+        photos, todo = subjects_to_do(job, self.out), parts_to_do(job, self.out)
         images = sum(len(job.parts[number].pictures) for number in todo)
         images += sum(len(subject.photos) for subject in photos)
         every = sum(len(part.pictures) for part in job.parts)
@@ -152,6 +152,7 @@ class Evaluation:
                 self._count,
             )
             self._require("pictures")
+        forget_all(self.out)
 
     def _count(self, result: dict[str, Any]) -> None:
         self.drawn += result["drawn"]

@@ -63,6 +63,7 @@ def test_every_picture_has_a_file_and_a_row_of_scores(evaluated: Path) -> None:
     scores = pq.read_table(evaluated / "scores.parquet")
     assert scores.num_rows == 3 * 3 * 3 * 2
     files = scores["file"].to_pylist()
+    assert not [*(evaluated / "drawn").iterdir()]
     assert sorted(files) == sorted(
         path.relative_to(evaluated).as_posix() for path in (evaluated / "images").rglob("*.png")
     )
@@ -119,6 +120,36 @@ def test_a_second_run_draws_nothing_and_says_the_same(
     run(config())
     assert tree(out / "images") == before
     assert (out / "scores.parquet").read_bytes() == (evaluated / "scores.parquet").read_bytes()
+
+
+def test_a_picture_that_was_lost_is_drawn_again(
+    evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    out = copied(evaluated, tmp_path)
+    (lost, *_), pictures = sorted((out / "images" / "class-word").rglob("*.png")), tree(out / "images")
+    content, changed = lost.read_bytes(), pictures.pop(lost.relative_to(out / "images").as_posix())
+    lost.unlink()
+    run(config())
+    after = tree(out / "images")
+    assert lost.read_bytes() == content
+    assert after.pop(lost.relative_to(out / "images").as_posix()) != changed  # it has another time
+    assert after == pictures  # those that were drawn with it stay
+    assert (out / "scores.parquet").read_bytes() == (evaluated / "scores.parquet").read_bytes()
+
+
+def test_settings_that_come_back_find_their_pictures_again(
+    evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    """Their features are still there, and the pictures are those of the run in between."""
+    out = copied(evaluated, tmp_path)
+    before = tree(out / "images")
+    one = "subjects.names=[Ana]"
+    run(config(one, "methods.1.id_scale=1.5"))
+    assert tree(out / "images") != before
+    run(config(one))
+    assert {name: content for name, (_, content) in tree(out / "images").items()} == {
+        name: content for name, (_, content) in before.items()
+    }
 
 
 def test_only_what_a_change_concerns_is_drawn_again(
