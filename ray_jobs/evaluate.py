@@ -32,6 +32,7 @@ from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress, duration
 from ray_jobs.runtime import ray_session, run_stages
+from ray_jobs.versions import versions
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ class Evaluation:
                 "pictures": sum(len(part.pictures) for part in job.parts),
                 "drawn": self.drawn,
                 "models": job.digests.models,
-                "versions": evaluate_scores.versions(),
+                "versions": versions(),
             },
         )
 

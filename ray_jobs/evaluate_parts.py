@@ -24,6 +24,7 @@ from data_pipeline.storage import Storage
 from ray_jobs import evaluate_drawn
 from ray_jobs.evaluate_config import EvaluateConfig, with_encoders_here
 from ray_jobs.evaluate_digests import Digests, digest, part_file, reference_file
+from ray_jobs.evaluate_provenance import measures_file, method_file, note
 from ray_jobs.runtime import quiet_model_loading
 
 _DIGEST = "adaface-digest"  # text chunk of the PNG files
@@ -113,7 +114,8 @@ class Drawer:
         if name not in self._methods:
             config = with_encoders_here(self.job.config)
             settings = next(method for method in config.methods if method.name == name)
-            self._methods[name] = open_method(settings, config.generation)
+            method = self._methods[name] = open_method(settings, config.generation)
+            note(self.out, method_file(self.job.digests, name), config.generation.device, method.provenance)
         return self._methods[name]
 
     def _is_there(self, picture: Picture) -> bool:
@@ -151,7 +153,9 @@ class Measurer:
     def __init__(self, job: Job):
         quiet_model_loading("transformers")
         self.job, self.out = job, Storage(job.config.output)
-        self.reader = FeatureReader(job.config.measures)
+        measures = job.config.measures
+        self.reader = FeatureReader(measures)
+        note(self.out, measures_file(job.digests), measures.device, lambda: {"models": self.reader.models})
         self._texts: dict[str, np.ndarray] = {}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

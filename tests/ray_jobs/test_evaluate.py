@@ -112,6 +112,16 @@ def test_the_page_and_the_history_are_there(evaluated: Path) -> None:
     assert {row["method"] for row in pq.read_table(history).to_pylist()} == {"class-word", "ours", "teacher"}
 
 
+def test_who_drew_and_measured_is_shown_as_it_was_loaded(evaluated: Path) -> None:
+    page = (evaluated / "report" / "index.html").read_text()
+    files = {file.name.rsplit("-", 1)[0]: json.loads(file.read_text()) for file in evaluated.glob("provenance/*.json")}
+    assert set(files) == {"method-class-word", "method-ours", "method-teacher", "measures"}
+    assert files["method-ours"]["folder"].startswith("step-000000-")
+    assert "unet/diffusion_pytorch_model.safetensors" in files["method-class-word"]["files"]
+    detector = files["measures"]["models"]["detector"]["sha256"]
+    assert detector in page and files["measures"]["device"] in page and files["method-teacher"]["device"] in page
+
+
 def test_a_second_run_draws_nothing_and_says_the_same(
     evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from adaface.encoder.files import CONFIG, TEACHER, WEIGHTS, locate, read_config
 from adaface.evaluation.methods.base import BasePipe, Person, Request, known_ids
-from adaface.evaluation.methods.model_files import hashes_below, local_folder
+from adaface.evaluation.methods.model_files import hashes_below, pinned
 from adaface.evaluation.methods.sampling import draw
 from adaface.model_path import model_path
 from adaface.subjects.subject import load_adaface
@@ -134,7 +134,8 @@ def encoder_place(path: str | Path | Sequence[str]) -> Path:
 
 
 def encoder_files(folder: Path) -> dict[str, str]:
-    """{file: sha256} of an encoder and, as far as it lies on this machine, of the teacher's text model that it reads.
+    """{file: sha256} of an encoder and of the teacher's text model that it reads; of a teacher of the hub, which may be
+    downloaded later or in part, {"teacher": name and commit}.
 
     Raises FileNotFoundError and ValueError where `folder` is no encoder.
     """
@@ -145,11 +146,11 @@ def encoder_files(folder: Path) -> dict[str, str]:
     if not config.teacher:
         return files
     beside = folder / config.teacher
-    teacher = beside if beside.is_dir() else local_folder(config.teacher)
-    if teacher is not None:
-        below = hashes_below(teacher / config.teacher_subfolder)
-        files |= {f"teacher/{name}": digest for name, digest in below.items()}
-    return files
+    teacher = beside if beside.is_dir() else model_path(config.teacher)
+    if not teacher.is_dir():
+        return files | {"teacher": pinned(config.teacher)}
+    below = hashes_below(teacher / config.teacher_subfolder)
+    return files | {f"teacher/{name}": digest for name, digest in below.items()}
 
 
 def _is_encoder(folder: Path) -> bool:
