@@ -57,7 +57,9 @@ def run(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]
         refuse_lost_output("history", config.history, address)
     began = time.monotonic()
     placed = with_absolute_paths(config)  # workers run in other folders
+    log.info("looking at photos, prompts and models")
     asked = check_input(placed)
+    log.info("%d subjects, %d prompts", len(asked.subjects), len(asked.prompts))
     read_history(placed)  # what is wrong with its place is to be known before hours of drawing
     out = Storage(config.output)
     with build_lock(out):
