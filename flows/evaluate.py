@@ -1,17 +1,20 @@
 """The flow `evaluate`: find what is new, run the job, compare with the history, show the report.
 
-Its deployment `evaluate/nightly` runs on a schedule over a folder of checkpoints: nothing new, nothing to do; identity
-or text alignment worse than before by more than the interval, and the run fails.
+Its deployment `evaluate/nightly` runs on a schedule over folders of checkpoints: nothing new, nothing to do; identity
+or text alignment worse than before by more than the interval, and the run fails, as does every later one until there is
+something new.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.states import Completed
 
+from adaface.evaluation.history import Finding
 from data_pipeline.storage import Storage
 from flows.dataset_artifacts import report_link
 from flows.job_files import read_result
@@ -40,28 +43,31 @@ def evaluate(
         config: configuration file; relative to the project root when a worker runs the flow.
         overrides: changes to it, "section.key=value" each, for example "generation.steps=20".
         address: Ray cluster to send the job to: its dashboard. Empty: RAY_ADDRESS, else a Ray on the worker's machine.
-        only_new: end at once where every encoder of the configuration has been evaluated under this protocol before.
+        only_new: end at once where every encoder of the configuration has been evaluated under this protocol before, as
+            that run ended, or where there is no encoder yet.
         on_regression: what happens when an encoder's identity or text alignment fell by more than its interval.
 
     Returns:
-        {"output": URI, "summary": overall means, "findings": [...]}, or the state "Nothing new".
+        {"output": URI, "summary": overall means, "findings": [...]}, or the state "Nothing new" or "No encoder yet".
 
     Raises:
         ConfigError: every problem of the configuration, before anything is started.
         JobFailed: with the last lines of the job.
-        Regression: what fell, and from where to where.
+        Regression: what fell, and from where to where; with nothing new, what the last run failed with.
     """
     checked = load(EvaluateConfig, config, overrides)
     if runs_elsewhere(address):
         checked = with_absolute_paths(checked)
     if only_new:
-        from ray_jobs.evaluate_history import known_encoders
+        from ray_jobs.evaluate_news import news_of
 
-        names = known_encoders(checked)
-        if names is not None:
-            said = f"nothing new: {', '.join(names) or 'no encoder'} evaluated before"
-            get_run_logger().info(said)
-            return Completed(name="Nothing new", message=said)
+        news = news_of(checked)
+        if news.waiting:
+            return _completed("No encoder yet", "; ".join(news.waiting))
+        if news.known is not None:
+            _judge(news.failures, on_regression)
+            names = ", ".join(news.known) or "no encoder"
+            return _completed("Nothing new", f"nothing new: {names} evaluated before")
     return evaluated(checked, address, on_regression)
 
 
@@ -73,21 +79,31 @@ def evaluated(
     run_job_of_flow(JOB, resolved_yaml(config), output.uri, address or None, SHARES, label)
     summary = read_result(output, "summary.json", "output")
     _publish(summary, output)
-    logger, findings = get_run_logger(), summary["findings"]
-    for finding in findings:
-        log = {"fail": logger.error, "warn": logger.warning}.get(finding["level"], logger.info)
-        log("%s", finding["text"])
-    worse = [finding["text"] for finding in findings if finding["level"] == "fail"]
-    if worse and on_regression == "fail":
-        raise Regression("\n".join(worse))
+    _judge([Finding(**finding) for finding in summary["findings"]], on_regression)
     means = {
         method: {column: cell["mean"] for column, cell in columns.items()}
         for method, columns in summary["overall"].items()
     }
-    return {"output": output.uri, "summary": means, "findings": findings}
+    return {"output": output.uri, "summary": means, "findings": summary["findings"]}
 
 
 evaluate.on_cancellation(stop_jobs)
+
+
+def _judge(findings: Sequence[Finding], on_regression: Literal["fail", "warn"]) -> None:
+    """Log the findings. Raises Regression for those that fail, where that is asked for."""
+    logger = get_run_logger()
+    for finding in findings:
+        log = {"fail": logger.error, "warn": logger.warning}.get(finding.level, logger.info)
+        log("%s", finding.line)
+    worse = [finding.line for finding in findings if finding.level == "fail"]
+    if worse and on_regression == "fail":
+        raise Regression("\n".join(worse))
+
+
+def _completed(name: str, message: str) -> Any:
+    get_run_logger().info("%s", message)
+    return Completed(name=name, message=message)
 
 
 def _publish(summary: dict[str, Any], output: Storage) -> None:

@@ -26,7 +26,8 @@ from data_pipeline.storage import Storage
 from ray_jobs.benchmark import in_fresh_process
 from ray_jobs.config_file import load
 from ray_jobs.evaluate import Evaluation
-from ray_jobs.evaluate_config import EvaluateConfig
+from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths
+from ray_jobs.evaluate_input import check_input
 from ray_jobs.evaluate_parts import Drawer, Measurer
 from ray_jobs.runtime import ray_session, run_stages
 
@@ -67,7 +68,8 @@ def job(config: EvaluateConfig) -> tuple[Pace, int]:
     """Of the job's two actors, and for how many parts: all but the first one, with which they load their models."""
     results: list[dict[str, Any]] = []
     with ray_session(None):
-        evaluation = Evaluation(config, Storage(config.output), None)
+        placed = with_absolute_paths(config)
+        evaluation = Evaluation(config, check_input(placed), Storage(config.output), None)
         plan = evaluation.plan()
         run_stages(
             [

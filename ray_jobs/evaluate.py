@@ -1,6 +1,7 @@
 """Pictures of people by several methods, scored, compared and shown. `python -m ray_jobs.evaluate --config FILE`.
 
-Four phases, each skipping what is done already: faces (who the subjects are), pictures (drawn and measured at the same
+First everything that it reads is looked at, and nothing is written unless all of it is right. Then four phases, each
+skipping what is done already: faces (ID embeddings of the subjects), pictures (drawn and measured at the same
 time, part by part), scores (metrics and their summary), report. A run that was killed anywhere is continued by
 running it again; no picture is drawn twice, and the scores are the same.
 """
@@ -14,26 +15,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adaface.evaluation.plan import plan_parts
-from adaface.evaluation.preflight import problems as problems_of
-from adaface.evaluation.prompts import load_prompts
-from adaface.evaluation.scene_factors import check_factors
-from adaface.evaluation.subjects import Subject
-from adaface.perception.faces import FaceAnalyser
 from data_pipeline.lock import build_lock
 from data_pipeline.storage import Storage
 from ray_jobs import evaluate_scores
 from ray_jobs.config import ClusterConfig
 from ray_jobs.config_file import config_hash, resolved_yaml
-from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths, with_encoders_here
+from ray_jobs.evaluate_config import EvaluateConfig, with_absolute_paths
 from ray_jobs.evaluate_digests import make_digests
+from ray_jobs.evaluate_drawn import forget_all
 from ray_jobs.evaluate_encoders import with_encoders_kept
 from ray_jobs.evaluate_history import read_history
+from ray_jobs.evaluate_input import Input, check_input, know_ids
 from ray_jobs.evaluate_parts import Drawer, Job, Measurer
-from ray_jobs.evaluate_subjects import know_ids, know_subjects
+from ray_jobs.evaluate_todo import parts_to_do, subjects_to_do
 from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress, duration
 from ray_jobs.runtime import ray_session, run_stages
+from ray_jobs.versions import versions
 
 log = logging.getLogger(__name__)
 
@@ -51,24 +50,29 @@ def run(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]
         the content of summary.json.
 
     Raises:
-        ValueError: bad input, all problems at once, before anything is drawn.
+        ConfigError: bad input, all problems at once, before anything is written.
     """
     refuse_lost_output("output", config.output, address)
     if config.history:
         refuse_lost_output("history", config.history, address)
-    if problems := problems_of(with_encoders_here(config)):
-        raise ValueError("\n".join(problems))
+    began = time.monotonic()
+    placed = with_absolute_paths(config)  # workers run in other folders
+    log.info("looking at photos, prompts and models")
+    asked = check_input(placed)
+    log.info("%d subjects, %d prompts", len(asked.subjects), len(asked.prompts))
+    read_history(placed)  # what is wrong with its place is to be known before hours of drawing
     out = Storage(config.output)
     with build_lock(out):
-        return Evaluation(config, out, address).run()
+        evaluation = Evaluation(config, asked, out, address)
+        evaluation.seconds["input"] = round(time.monotonic() - began, 3)
+        return evaluation.run()
 
 
 class Evaluation:
     """One run."""
 
-    def __init__(self, config: EvaluateConfig, out: Storage, address: str | None):
-        self.given, self.out, self.address = config, out, address
-        # workers run in other folders: from here on local paths are absolute
+    def __init__(self, config: EvaluateConfig, asked: Input, out: Storage, address: str | None):
+        self.given, self.asked, self.out, self.address = config, asked, out, address
         self.config = with_encoders_kept(with_absolute_paths(config), out)
         self.progress = Progress(out)
         self.seconds: dict[str, float] = {}
@@ -76,7 +80,7 @@ class Evaluation:
         self.started = datetime.now(UTC)
 
     def run(self) -> dict[str, Any]:
-        for folder in ("", "features", "ids", "references", "report", "runs"):
+        for folder in ("", "drawn", "features", "ids", "references", "report", "runs"):
             self.out.sweep(folder)
         self.out.write_bytes("config.yaml", resolved_yaml(self.given).encode())
         try:
@@ -92,10 +96,9 @@ class Evaluation:
         return summary
 
     def plan(self) -> Job:
-        """What all workers are told; looks at the subjects' photos, draws nothing."""
-        subjects, faces = self._timed("faces", self._know_subjects)
-        prompts = load_prompts(self.config.prompts.sets, self.config.prompts.limit, self.config.prompts.placement)
-        check_factors(self.config.measures, prompts)
+        """What all workers are told; embeds the faces in the subjects' photos, draws nothing."""
+        subjects, prompts = self.asked.subjects, self.asked.prompts
+        self.progress.start("faces", len(subjects), "subjects", "ID embeddings of the reference photos")
         digests = make_digests(self.config, subjects)
         return Job(
             config=self.config,
@@ -103,12 +106,13 @@ class Evaluation:
             prompts={prompt.id: prompt for prompt in prompts},
             parts=tuple(plan_parts(self.config, subjects, prompts)),
             digests=digests,
-            ids={each.name: know_ids(self.out, each, faces, digests.subjects[each.name]) for each in subjects},
+            ids={
+                each.name: know_ids(self.out, each, self.asked.faces, digests.subjects[each.name]) for each in subjects
+            },
         )
 
     def _phases(self) -> dict[str, Any]:
-        read_history(self.config)  # what is wrong with its place is to be known before hours of drawing
-        job = self.plan()
+        job = self._timed("faces", self.plan)
         self._timed("pictures", lambda: self._pictures(job))
         self.progress.start("scores", 1, "tables")
         summary = self._timed("scores", lambda: evaluate_scores.write_scores(job))
@@ -128,14 +132,8 @@ class Evaluation:
         finally:
             self.seconds[phase] = round(time.monotonic() - began, 3)
 
-    def _know_subjects(self) -> tuple[list[Subject], FaceAnalyser]:
-        self.progress.start("faces", 1, "looks", "looking for faces in the reference photos")
-        return know_subjects(self.config)
-
     def _pictures(self, job: Job) -> None:
-        there = {*self.out.list("features"), *self.out.list("references")}
-        photos = [subject for subject in job.subjects.values() if job.reference_file(subject) not in there]
-        todo = [number for number, part in enumerate(job.parts) if job.part_file(part) not in there]
+        photos, todo = subjects_to_do(job, self.out), parts_to_do(job, self.out)
         images = sum(len(job.parts[number].pictures) for number in todo)
         images += sum(len(subject.photos) for subject in photos)
         every = sum(len(part.pictures) for part in job.parts)
@@ -157,6 +155,7 @@ class Evaluation:
                 self._count,
             )
             self._require("pictures")
+        forget_all(self.out)
 
     def _count(self, result: dict[str, Any]) -> None:
         self.drawn += result["drawn"]
@@ -189,7 +188,7 @@ class Evaluation:
                 "pictures": sum(len(part.pictures) for part in job.parts),
                 "drawn": self.drawn,
                 "models": job.digests.models,
-                "versions": evaluate_scores.versions(),
+                "versions": versions(),
             },
         )
 

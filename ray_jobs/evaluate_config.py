@@ -13,6 +13,8 @@ from data_pipeline.storage import is_uri
 from ray_jobs.config import ClusterConfig, JobConfig
 from ray_jobs.fetched import fetched
 
+EncoderPath = str | list[str]  # see `EncoderMethodConfig.path`
+
 
 class EvaluateClusterConfig(ClusterConfig):
     """`workers` draw; others measure what was drawn, at the same time."""
@@ -70,7 +72,9 @@ def with_absolute_paths(config: EvaluateConfig) -> EvaluateConfig:
     places += [(encoder, "model") for encoder in values["measures"]["image_encoders"].values()]
     places += [(m, key) for m in values["methods"] for key in ("unet", "text_encoder", "tokenizer", "path")]
     for section, key in places:
-        if section.get(key) and os.path.exists(os.path.expanduser(section[key])):
+        if isinstance(section.get(key), list):  # several folders are never names of the hub
+            section[key] = [_absolute(folder) for folder in section[key]]
+        elif section.get(key) and os.path.exists(os.path.expanduser(section[key])):
             section[key] = _absolute(section[key])
     values["prompts"]["sets"] = [
         _absolute(name) if os.path.exists(os.path.expanduser(name)) else name for name in config.prompts.sets
@@ -80,11 +84,11 @@ def with_absolute_paths(config: EvaluateConfig) -> EvaluateConfig:
 
 def with_encoders_here(config: EvaluateConfig) -> EvaluateConfig:
     """The same configuration for this machine: encoders in an object store are copied to it."""
-    return with_encoders(config, fetched)
+    return with_encoders(config, lambda path: fetched(path) if isinstance(path, str) else path)
 
 
-def with_encoders(config: EvaluateConfig, place: Callable[[str], str]) -> EvaluateConfig:
-    """The same configuration with `place(path)` for the path of every encoder."""
+def with_encoders(config: EvaluateConfig, place: Callable[[EncoderPath], EncoderPath]) -> EvaluateConfig:
+    """The same configuration with `place(path)` for the path, or the paths, of every encoder."""
     methods = [
         method.model_copy(update={"path": place(method.path)}) if method.kind == "encoder" else method
         for method in config.methods

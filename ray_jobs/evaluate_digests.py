@@ -16,6 +16,7 @@ from typing import Any
 from adaface.evaluation.config import EntryPointConfig, FunctionConfig
 from adaface.evaluation.entry_points import find_entry_point, open_entry_point
 from adaface.evaluation.methods.encoder import encoder_files, newest_encoder
+from adaface.evaluation.methods.model_files import pinned
 from adaface.evaluation.plan import Part, Picture
 from adaface.evaluation.prompts import Prompt
 from adaface.evaluation.subjects import Subject
@@ -35,7 +36,7 @@ class Digests:
     """Hashes as hexadecimal text.
 
     Attributes:
-        models: {role: hash} of every model on disk, for the report; names of the hub stand for themselves.
+        models: {role: hash} of every model, for the report; of one of the hub its name and commit.
         methods: what the pictures of each method depend on besides subject, prompt and seed.
         method_files: of each method's settings and files alone: the same encoder has the same one in every protocol.
         subjects: what methods are shown of each subject.
@@ -142,20 +143,23 @@ def _content(setting: str) -> str:
     if Path(setting).name in ("", ".."):  # not all that lies here or above
         return setting
     try:
-        return path_hash(setting)
+        return _hash_here(model_path(setting)) or setting
     except (OSError, ValueError):  # too long for a path; no such package
         return setting
 
 
 def path_hash(name: str) -> str:
-    """Of a model file, or of the model files of a folder; a name of the hub, of which nothing is here yet, is itself."""
-    path = model_path(name)
+    """Of a model file, or of the model files of a folder; of a model of the hub, its name and commit."""
+    return _hash_here(model_path(name)) or pinned(name)
+
+
+def _hash_here(path: Path) -> str | None:
     if path.is_file():
         return sha256(path)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in _MODEL_FILES and file.is_file())
         return digest([[str(file.relative_to(path)), sha256(file)] for file in files])
-    return name
+    return None
 
 
 def digest(about: list[Any]) -> str:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pyarrow.fs as fs
 
-from adaface.encoder.files import CONFIG, WEIGHTS, locate, read_config
-from adaface.evaluation.methods.encoder import encoder_files, newest_encoder
-from adaface.model_path import model_path
+from adaface.encoder.files import CONFIG, WEIGHTS, read_config
+from adaface.evaluation.methods.encoder import encoder_files, encoder_place, newest_encoder
 from data_pipeline.storage import Storage
-from ray_jobs.evaluate_config import EvaluateConfig, inside, with_encoders
+from ray_jobs.evaluate_config import EncoderPath, EvaluateConfig, inside, with_encoders
 from ray_jobs.evaluate_digests import digest
 from ray_jobs.fetched import in_object_store
 
@@ -23,7 +22,7 @@ FOLDER = "encoders"  # in the output
 
 
 def with_encoders_kept(config: EvaluateConfig, out: Storage) -> EvaluateConfig:
-    """The same configuration with a copy of the newest encoder for every folder of checkpoints.
+    """The same configuration with a copy of the newest encoder for every folder, or folders, of checkpoints.
 
     A path that is an encoder itself stays as it is; in an object store every one is. Copies that no method draws with
     any more are deleted.
@@ -33,8 +32,8 @@ def with_encoders_kept(config: EvaluateConfig, out: Storage) -> EvaluateConfig:
 
     Raises FileNotFoundError where there is no encoder.
     """
-    found = with_encoders(config, lambda path: path if in_object_store(path) else _kept(path, config.output, out))
-    used = {method.path for method in found.methods if method.kind == "encoder"}
+    found = with_encoders(config, lambda path: _kept(path, config.output, out))
+    used = [method.path for method in found.methods if method.kind == "encoder"]
     filesystem, root = out.filesystem()
     for entry in filesystem.get_file_info(fs.FileSelector(f"{root}/{FOLDER}", allow_not_found=True)):
         if inside(config.output, f"{FOLDER}/{entry.base_name}") not in used:
@@ -42,14 +41,13 @@ def with_encoders_kept(config: EvaluateConfig, out: Storage) -> EvaluateConfig:
     return found
 
 
-def _kept(path: str, output: str, out: Storage) -> str:
-    folder = model_path(path)
-    if not folder.is_dir():
-        folder = locate(path)
+def _kept(path: EncoderPath, output: str, out: Storage) -> str:
+    if isinstance(path, str) and in_object_store(path):
+        return path
     gone = None
-    while (newest := newest_encoder(folder)) != gone:
+    while (newest := newest_encoder(folder := encoder_place(path))) != gone:
         if newest == folder:
-            return path
+            return path if isinstance(path, str) else str(folder)
         try:
             files = _files(newest)
             if files is None:

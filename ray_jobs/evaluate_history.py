@@ -17,6 +17,7 @@ SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("run", "finished", "protocol_hash", "method", "method_hash", "column")),
         *((name, pa.float64()) for name in ("mean", "low", "high")),
+        ("level", pa.string()),  # null: no rule looked at it, or the row is older than this column
     ]
 )
 
@@ -42,33 +43,25 @@ def encoder_names(config: EvaluateConfig) -> list[str]:
 
 
 def read_history(config: EvaluateConfig) -> list[dict[str, Any]]:
-    """All rows of all runs, in the order of their files."""
+    """All rows of all runs, in the order of their files; `level` is None in files from before it was kept."""
     folder = Storage(history_of(config))
     names = [name for name in folder.list() if name.endswith(".parquet")]
-    return [row for name in names for row in folder.read_table(name).to_pylist()]
+    return [{"level": None, **row} for name in names for row in folder.read_table(name).to_pylist()]
 
 
 def write_history(config: EvaluateConfig, run: str, rows: list[dict[str, Any]]) -> None:
     Storage(history_of(config)).write_table(f"{run}.parquet", pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def known_encoders(config: EvaluateConfig) -> list[str] | None:
-    """The names of the encoders if every one of them was evaluated under this protocol before, else None."""
-    protocol, files = _what_is_run(config)
-    seen = {(row["method"], row["method_hash"]) for row in read_history(config) if row["protocol_hash"] == protocol}
-    names = encoder_names(config)
-    return names if all((name, files[name]) in seen for name in names) else None
-
-
 def inputs_hash(config: EvaluateConfig) -> str | None:
     """Of everything that an evaluation reads; None where some of it cannot be read from here."""
     try:
-        return digest([*_what_is_run(config)])
+        return digest([*what_is_run(config)])
     except (ValueError, OSError):
         return None
 
 
-def _what_is_run(config: EvaluateConfig) -> tuple[str, dict[str, str]]:
+def what_is_run(config: EvaluateConfig) -> tuple[str, dict[str, str]]:
     """The protocol's hash, and those of the methods' files, without looking at a photo."""
     subjects = find_subjects(config.subjects)
     prompts = load_prompts(config.prompts.sets, config.prompts.limit, config.prompts.placement)

@@ -21,8 +21,10 @@ from adaface.evaluation.prompts import Prompt
 from adaface.evaluation.references import reference_features
 from adaface.evaluation.subjects import Subject, read_references
 from data_pipeline.storage import Storage
+from ray_jobs import evaluate_drawn
 from ray_jobs.evaluate_config import EvaluateConfig, with_encoders_here
-from ray_jobs.evaluate_digests import Digests, part_file, reference_file
+from ray_jobs.evaluate_digests import Digests, digest, part_file, reference_file
+from ray_jobs.evaluate_provenance import measures_file, method_file, note
 from ray_jobs.runtime import quiet_model_loading
 
 _DIGEST = "adaface-digest"  # text chunk of the PNG files
@@ -50,6 +52,10 @@ class Job:
     def reference_file(self, subject: Subject) -> str:
         return reference_file(subject, self.digests.references[subject.name])
 
+    def batch_name(self, part: Part) -> str:
+        """Of the pictures of a part, whatever measures them."""
+        return f"{part.name}-{digest([self.picture_digest(picture) for picture in part.pictures])[:12]}"
+
     def picture_digest(self, picture: Picture) -> str:
         return self.digests.of_picture(
             picture, self.prompts[picture.prompt_id], self.subjects[picture.subject].class_word
@@ -58,6 +64,8 @@ class Job:
 
 class Drawer:
     """Draws the pictures of a part that are not there yet, and keeps the models for the next one.
+
+    Where all but some were lost after they were there, the whole batch is drawn again, and those that are there stay.
 
     A row is {"part": number}, or {"subject": name}, whose photos are there and only pass by.
     """
@@ -72,13 +80,22 @@ class Drawer:
         if row["subject"] is not None:
             return {**row, "drawn": 0}
         part = self.job.parts[row["part"]]
-        missing = {picture.file for picture in part.pictures if not self._is_there(picture)}
+        missing = [picture.file for picture in part.pictures if not self._is_there(picture)]
+        drawn = 0
         if missing:
-            # all of them, for the same composition of the batch as ever: it enters the last bits of what is drawn
-            for picture, pixels in zip(part.pictures, self._draw(part), strict=True):
-                if picture.file in missing:
-                    self.out.write_bytes(picture.file, self._png(picture, pixels))
-        return {**row, "drawn": len(missing)}
+            batch = self.job.batch_name(part)
+            pictures = evaluate_drawn.kept(self.out, batch)
+            if pictures is None:
+                drawn = len(missing)
+                pictures = {
+                    picture.file: self._png(picture, pixels)
+                    for picture, pixels in zip(part.pictures, self._draw(part), strict=True)
+                }
+                evaluate_drawn.keep(self.out, batch, pictures)
+            for file in missing:
+                self.out.write_bytes(file, pictures[file])
+            evaluate_drawn.forget(self.out, batch)
+        return {**row, "drawn": drawn}
 
     def _draw(self, part: Part) -> list[np.ndarray]:
         method = self._method(part.method)
@@ -97,7 +114,8 @@ class Drawer:
         if name not in self._methods:
             config = with_encoders_here(self.job.config)
             settings = next(method for method in config.methods if method.name == name)
-            self._methods[name] = open_method(settings, config.generation)
+            method = self._methods[name] = open_method(settings, config.generation)
+            note(self.out, method_file(self.job.digests, name), config.generation.device, method.provenance)
         return self._methods[name]
 
     def _is_there(self, picture: Picture) -> bool:
@@ -127,12 +145,17 @@ class Drawer:
 
 
 class Measurer:
-    """Looks once at each picture of a part, or photo of a subject; writes one row of features for each."""
+    """Looks once at each picture of a part, or photo of a subject; writes one row of features for each.
+
+    A part of which nothing was drawn now and whose features are there is not looked at again.
+    """
 
     def __init__(self, job: Job):
         quiet_model_loading("transformers")
         self.job, self.out = job, Storage(job.config.output)
-        self.reader = FeatureReader(job.config.measures)
+        measures = job.config.measures
+        self.reader = FeatureReader(measures)
+        note(self.out, measures_file(job.digests), measures.device, lambda: {"models": self.reader.models})
         self._texts: dict[str, np.ndarray] = {}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -143,6 +166,9 @@ class Measurer:
             self.out.write_table(self.job.reference_file(subject), pa.Table.from_pylist(photos.to_rows()))
             return {"images": len(photos), "drawn": 0}
         part = self.job.parts[row["part"]]
+        done = {"images": len(part.pictures), "drawn": row["drawn"]}
+        if not row["drawn"] and self.out.exists(self.job.part_file(part)):
+            return done
         gallery = self.reader.read([self._pixels(picture) for picture in part.pictures])
         rows: list[dict[str, Any]] = gallery.to_rows()
         word = self.job.class_words[part.subject]
@@ -151,7 +177,7 @@ class Measurer:
             if self.job.config.measures.clip:
                 features["text"] = self._text(self.job.prompts[picture.prompt_id].of(word))
         self.out.write_table(self.job.part_file(part), pa.Table.from_pylist(rows))
-        return {"images": len(part.pictures), "drawn": row["drawn"]}
+        return done
 
     def _pixels(self, picture: Picture) -> np.ndarray:
         data = self.out.read_bytes(picture.file)

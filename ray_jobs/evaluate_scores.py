@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,8 +26,11 @@ from ray_jobs.config_file import resolved_yaml
 from ray_jobs.evaluate_config import EvaluateConfig
 from ray_jobs.evaluate_history import encoder_names, protocol_hash, read_history, write_history
 from ray_jobs.evaluate_parts import Job
+from ray_jobs.evaluate_provenance import measures_file, method_file, noted
+from ray_jobs.versions import versions
 
 SCORES, SUMMARY = "scores.parquet", "summary.json"
+_SAID = ("protocol_hash", "method", "method_hash", "column", "mean", "level")  # by a row of the history
 _THUMBNAILS = 6  # photos of a subject in the report
 _PIXELS = 1 << 26  # of one picture of ours
 
@@ -83,6 +84,7 @@ def write_report(job: Job, content: dict[str, Any], about: dict[str, str]) -> di
         finished=about["finished"],
         protocol_hash=protocol,
         method_hashes=hashes,
+        findings=findings,
     )
     shown = [*other_runs(earlier, protocol_hash=protocol, method_hashes=hashes), *rows]
     data = _report_data(job, summary, columns, references, shown, findings, about, run)
@@ -91,25 +93,10 @@ def write_report(job: Job, content: dict[str, Any], about: dict[str, str]) -> di
     content = content | {"findings": [asdict(finding) for finding in findings], "run": run, "protocol_hash": protocol}
     out.write_json(SUMMARY, content)
     # last: a run that failed before leaves no row, and a repeated one does not repeat what it says
-    said = {(row["protocol_hash"], row["method"], row["method_hash"], row["column"], row["mean"]) for row in earlier}
-    if any((r["protocol_hash"], r["method"], r["method_hash"], r["column"], r["mean"]) not in said for r in rows):
+    said = {tuple(row[key] for key in _SAID) for row in earlier}
+    if any(tuple(row[key] for key in _SAID) not in said for row in rows):
         write_history(config, run, rows)
     return content
-
-
-def versions() -> dict[str, str]:
-    """Of everything that can change a number."""
-    import onnxruntime
-    import ray
-    import torch
-    import transformers
-
-    import adaface
-
-    modules = (adaface, torch, transformers, onnxruntime, np, ray)
-    own = {module.__name__: str(module.__version__) for module in modules}
-    # not imported for its number: that takes seconds, and only the drawing workers have it
-    return {"python": sys.version.split()[0], **own, "diffusers": importlib.metadata.version("diffusers")}
 
 
 def _references(out: Storage, job: Job) -> dict[str, References]:
@@ -199,6 +186,7 @@ def _report_data(
                     "files": (files := _files(job, method.name)),
                     # in the model card, for whoever has the file before them
                     **({f"{WEIGHTS} sha256": files[WEIGHTS]} if method.kind == "encoder" else {}),
+                    "as loaded": noted(out, method_file(job.digests, method.name)),
                 },
             )
             for method in config.methods
@@ -213,6 +201,7 @@ def _report_data(
             "configuration": resolved_yaml(config),
             "configuration hash": about["config_hash"],
             "models": job.digests.models,
+            "measured with": noted(out, measures_file(job.digests)),
             "versions": versions(),
             "started": about["started"],
         },

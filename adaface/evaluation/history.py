@@ -1,6 +1,7 @@
 """Runs beside one another: whether an encoder lost identity or text alignment since the last run of the same protocol.
 
-A run is compared with the last one that asked the same questions. A mean that fell by more than its interval, below the
+A run is compared with the last one that asked the same questions and did not fail: a loss that was found once is found
+again until it is made good. A mean that fell by more than its interval, below the
 low end of what the last run found, fails; one that fell by more than half of that warns. Small losses add up, so
 one that fell below the low end of the best run so far warns as well. Intervals are over subjects, and two runs of a
 protocol have the same subjects, prompts and seeds: such a fall is no chance of who was drawn. What was evaluated before is
@@ -21,7 +22,9 @@ TEXT = "clip_text"
 WARN_SHARE = 0.5  # of the way down to the low end
 _LEAST = 1e-6  # of an interval, so that rounding is no fall where all subjects have one value
 
-Row = Mapping[str, Any]  # run, finished, protocol_hash, method, method_hash, column, mean, low, high
+# run, finished, protocol_hash, method, method_hash, column, mean, low, high, and "level" of what was found then, which is
+# None where no rule looked at the column, and in histories from before it was kept
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,21 @@ class Finding:
     text: str
     method: str = ""
 
+    @property
+    def line(self) -> str:
+        """What it is about, and what is said of it."""
+        about = " ".join(part for part in (self.method, self.column) if part)
+        return f"{about}: {self.text}" if about else self.text
+
 
 def history_rows(
-    summary: Summary, *, run: str, finished: str, protocol_hash: str, method_hashes: Mapping[str, str]
+    summary: Summary,
+    *,
+    run: str,
+    finished: str,
+    protocol_hash: str,
+    method_hashes: Mapping[str, str],
+    findings: Iterable[Finding] = (),
 ) -> list[dict[str, Any]]:
     """What a run leaves for later ones: a row per method and column, the shares of the teacher included.
 
@@ -44,7 +59,9 @@ def history_rows(
         finished: ISO time in UTC; later runs have later ones as texts.
         protocol_hash: of what was asked and how it was measured.
         method_hashes: of what drew, by method.
+        findings: of `compare`, whose levels are kept.
     """
+    levels = {(finding.method, finding.column): finding.level for finding in findings}
     return [
         {
             "run": run,
@@ -54,6 +71,7 @@ def history_rows(
             "method_hash": method_hashes[method],
             "column": column,
             **{end: cell[end] for end in ("mean", "low", "high")},
+            "level": levels.get((method, column)),
         }
         for method in summary.methods
         for column, cell in (summary.overall[method] | summary.derived.get(method, {})).items()
@@ -65,6 +83,21 @@ def other_runs(rows: Iterable[Row], *, protocol_hash: str, method_hashes: Mappin
     rows = [*rows]
     others = {row["run"] for row in rows if not _is_own(row, protocol_hash, method_hashes)}
     return [row for row in rows if row["run"] in others]
+
+
+def recorded_failures(
+    rows: Iterable[Row], *, protocol_hash: str, methods: Sequence[str], method_hashes: Mapping[str, str]
+) -> list[Finding]:
+    """What the last run of each encoder failed with, if it did; arguments as of `compare`."""
+    own = [row for row in rows if row["method"] in methods and _is_own(row, protocol_hash, method_hashes)]
+    last: dict[str, Row] = {}
+    for row in sorted(own, key=_when):
+        last[row["method"]] = row
+    return [
+        Finding("fail", row["column"], f"{_shown(row)} in {row['run']}, which failed", row["method"])
+        for row in map(_without_nan, own)
+        if row.get("level") == "fail" and _when(row) == _when(last[row["method"]])
+    ]
 
 
 def compare(
@@ -97,8 +130,11 @@ def compare(
         last = max(history, key=_when)
         text = f"the protocol differs from that of the last run, {last['run']}: nothing can be compared"
         return [Finding("warn", "", text)]
+    failed = {(row["run"], row["method"]) for row in same if row.get("level") == "fail"}
+    # all that such a run found of the encoder: identity may be lost for the sake of the text, and that is no new mark
+    sound = [row for row in same if (row["run"], row["method"]) not in failed]
     findings = [
-        _finding(method, column, summary.overall[method][column], _of(same, method, column))
+        _finding(method, column, summary.overall[method][column], _of(sound, method, column))
         for method in methods
         for column in summary.columns
         if column.startswith(GAP) or column == TEXT
@@ -139,6 +175,10 @@ def _of(rows: Iterable[Row], method: str, column: str) -> list[Row]:
 
 def _is_own(row: Row, protocol_hash: str, method_hashes: Mapping[str, str]) -> bool:
     return bool(row["protocol_hash"] == protocol_hash and row["method_hash"] == method_hashes.get(row["method"]))
+
+
+def _shown(row: Row) -> str:
+    return "no score" if row["mean"] is None else f"{row['mean']:.3f}"
 
 
 def _without_nan(row: Row) -> Row:

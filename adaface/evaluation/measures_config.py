@@ -22,8 +22,8 @@ class JudgeConfig(Section):
 
     name: Column
     file: str = Field(description=".onnx of an ArcFace-like recogniser, or package://PACKAGE/PATH")
-    used_in_training: bool = Field(
-        default=False, description="whether an encoder was trained with it; the report says so"
+    used_in_training: bool | None = Field(
+        default=None, description="whether an encoder was trained with it, as the report says; null: it is not said"
     )
 
 

@@ -59,9 +59,24 @@ class EncoderMethodConfig(Section):
 
     kind: Literal["encoder"]
     name: Name
-    path: str = Field(description="encoder folder, package://..., hub id, or a folder of checkpoints: the newest then")
+    path: str | list[str] = Field(
+        description="encoder folder, package://..., hub id, or a folder of checkpoints: the newest then; or several "
+        "such folders on this machine: the one that was written last"
+    )
     id_scale: float = Field(default=1.0, gt=0, description="over 1 exaggerates the person")
     noise: float = Field(default=0.0, ge=0, description="on the ID embedding, in units of its spread")
+
+    @field_validator("path")
+    @classmethod
+    def _several_are_folders(cls, path: str | list[str]) -> str | list[str]:
+        if isinstance(path, list):
+            if not path:
+                raise ValueError("name a folder")
+            if far := [folder for folder in path if "://" in folder]:
+                raise ValueError(
+                    f"several are told apart by when they were written, which a copy of {far[0]} does not say; name it alone"
+                )
+        return path
 
 
 class EntryPointConfig(Section):

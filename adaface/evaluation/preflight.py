@@ -1,12 +1,14 @@
 """What is wrong with an evaluation, all of it at once, before any network is loaded: photos, prompts, metrics, models.
 
-Whether the photos show faces needs the detector: `subjects.check_faces` comes next.
+Whether the photos show faces needs the detector, and what the scene classifier reads the classifier: those who have
+them, `ray_jobs.evaluate_input`, look on with the subjects and prompts that were found here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,8 @@ from PIL import Image, UnidentifiedImageError
 
 from adaface.evaluation.base_text import text_sizes
 from adaface.evaluation.prompt_length import open_tokenizer, too_long
-from adaface.evaluation.prompts import Prompt, load_prompts
-from adaface.evaluation.subjects import Subject, find_subjects, read_mean_embedding
+from adaface.evaluation.prompts import Prompt, read_prompts
+from adaface.evaluation.subjects import Subject, read_mean_embedding, search_subjects
 from adaface.model_path import PREFIX, model_path
 
 if TYPE_CHECKING:
@@ -27,20 +29,34 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)+")
 
 def problems(config: EvaluationConfig) -> list[str]:
     """One sentence for each problem; empty when the evaluation can begin. Takes seconds and changes nothing."""
-    found: list[str] = []
-    subjects: list[Subject] = []
-    prompts: list[Prompt] = []
-    try:
-        subjects = find_subjects(config.subjects)
-    except ValueError as error:
-        found += str(error).splitlines()
-    found += _photo_problems(subjects)
-    try:
-        chosen = config.prompts
-        prompts = load_prompts(chosen.sets, chosen.limit, chosen.placement)
-    except ValueError as error:
-        found += str(error).splitlines()
-    found += _metric_problems(config, subjects, prompts)
+    return look(config).problems
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen without a network.
+
+    Attributes:
+        subjects: with whose folders and photos nothing is wrong.
+        prompts: those that can be used.
+        problems: one sentence for each.
+    """
+
+    subjects: list[Subject]
+    prompts: list[Prompt]
+    problems: list[str]
+
+
+def look(config: EvaluationConfig) -> Look:
+    """As `problems`, with what there is to go on with."""
+    subjects, found = search_subjects(config.subjects)
+    incomplete = bool(found)
+    unreadable = dict(_photo_problems(subjects))
+    found += [f"subject {subject}: {said}" for (subject, _), said in unreadable.items()]
+    chosen = config.prompts
+    prompts, wrong = read_prompts(chosen.sets, chosen.limit, chosen.placement)
+    found += wrong
+    found += _metric_problems(config, subjects, prompts, incomplete=incomplete)
     found += _measure_problems(config)
     id_dim, wrong = _id_dim(config)
     found += wrong
@@ -51,14 +67,15 @@ def problems(config: EvaluationConfig) -> list[str]:
         found += [f"method {method.name}: {sentence}" for sentence in _method_problems(method, config, id_dim)]
     if tokenizer is not None:
         found += _length_problems(config, subjects, prompts, tokenizer)
-    return found
+    spoilt = {subject for subject, _ in unreadable}
+    return Look([subject for subject in subjects if subject.name not in spoilt], prompts, found)
 
 
 # Subjects
 
 
-def _photo_problems(subjects: Sequence[Subject]) -> Iterator[str]:
-    """Files that are no pictures at all; the headers are read, not the pixels."""
+def _photo_problems(subjects: Sequence[Subject]) -> Iterator[tuple[tuple[str, Path], str]]:
+    """((subject, file), what is wrong) for files that are no pictures at all; headers are read, not pixels."""
     from adaface.subjects.faces_of import FORMATS
 
     for subject in subjects:
@@ -67,9 +84,9 @@ def _photo_problems(subjects: Sequence[Subject]) -> Iterator[str]:
                 with Image.open(photo, formats=FORMATS):
                     pass
             except UnidentifiedImageError:
-                yield f"subject {subject.name}: {photo} is not a picture; take it out of the folder"
+                yield (subject.name, photo), f"{photo} is not a picture; take it out of the folder"
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                yield f"subject {subject.name}: {photo} cannot be read: {error}"
+                yield (subject.name, photo), f"{photo} cannot be read: {error}"
 
 
 def _mean_problems(subjects: Sequence[Subject], id_dim: int | None) -> Iterator[str]:
@@ -92,22 +109,23 @@ def _mean_problems(subjects: Sequence[Subject], id_dim: int | None) -> Iterator[
 
 
 def _metric_problems(
-    config: EvaluationConfig, subjects: Sequence[Subject], prompts: Sequence[Prompt]
+    config: EvaluationConfig, subjects: Sequence[Subject], prompts: Sequence[Prompt], *, incomplete: bool
 ) -> Iterator[str]:
+    """`incomplete`: there are more subjects, of which something else is wrong."""
     from adaface.evaluation.metrics.registry import metrics_for
 
     try:
         metrics = metrics_for(
             config.measures,
             baseline=config.baseline is not None,
-            held_back=not subjects or any(subject.held_back for subject in subjects),
+            held_back=incomplete or any(subject.held_back for subject in subjects),
             prompts=prompts or None,
         )
     except ValueError as error:
         yield from str(error).splitlines()
         return
     asked = config.measures.metrics or ()
-    if "identity_gap" in asked and len(subjects) == 1:
+    if "identity_gap" in asked and len(subjects) == 1 and not incomplete:
         yield "metric identity_gap compares with other people, and there is only one subject; add another"
     if not metrics:
         yield "measures.metrics: nothing is measured"
@@ -182,12 +200,16 @@ def _method_problems(method: MethodConfig, config: EvaluationConfig, id_dim: int
         yield from _encoder_problems(method.path, config.generation.base, id_dim)
 
 
-def _encoder_problems(path: str, base: str, id_dim: int | None) -> Iterator[str]:
+def _encoder_problems(path: str | list[str], base: str, id_dim: int | None) -> Iterator[str]:
     from adaface.evaluation.encoder_problems import encoder_problems
     from adaface.evaluation.methods.encoder import newest_encoder
 
     try:
-        if not model_path(path).exists() and not list(_missing_model(path, "path", slashes=1)):
+        if (
+            isinstance(path, str)
+            and not model_path(path).exists()
+            and not list(_missing_model(path, "path", slashes=1))
+        ):
             return  # of the hub; it is downloaded later
         folder = newest_encoder(path)
     except (ValueError, FileNotFoundError) as error:
@@ -205,6 +227,11 @@ def _text_width(base: str) -> int | None:
     except ValueError:  # said already
         return None
     return None if folder is None else text_sizes(folder).get("hidden_size")
+
+
+def stands_for_a_folder(path: str) -> bool:
+    """Whether the path of an encoder is one of this machine, there or not, and no name of the hub."""
+    return model_path(path).exists() or bool(list(_missing_model(path, "path", slashes=1)))
 
 
 def _missing_model(name: str, option: str, slashes: int = 9) -> Iterator[str]:

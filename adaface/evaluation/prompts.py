@@ -62,16 +62,26 @@ class Prompt:
 
 
 def load_prompts(sets: Sequence[str], limit: int | None = None, placement: str = "{}") -> list[Prompt]:
-    """The prompts of all sets, in order, with unique ids.
+    """As `read_prompts`. Raises ValueError with everything that is wrong."""
+    prompts, problems = read_prompts(sets, limit, placement)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return prompts
+
+
+def read_prompts(
+    sets: Sequence[str], limit: int | None = None, placement: str = "{}"
+) -> tuple[list[Prompt], list[str]]:
+    """The prompts of all sets, in order, with unique ids, and what is wrong.
 
     Args:
         sets: names of SETS, or paths (also `package://PACKAGE/PATH`) of .yaml files and of text files.
         limit: at most so many in all, taken in turn from the categories; their order stays.
         placement: what stands for `{}` in every prompt, itself with `{}` once, e.g. "face portrait of {}".
 
-    Raises:
-        ValueError: with everything that is wrong: sets that are not there or cannot be read, prompts that cannot be
-            used, and prompts that are there twice.
+    Returns:
+        the prompts that can be used, and a sentence for each problem: sets that are not there or cannot be read, prompts
+        that cannot be used, and prompts that are there twice.
     """
     found: list[tuple[str, Prompt]] = []
     problems: list[str] = []
@@ -80,12 +90,10 @@ def load_prompts(sets: Sequence[str], limit: int | None = None, placement: str =
     problems += _duplicates(found)
     if not found and not problems:
         problems.append("there is no prompt; name a set in prompts.sets")
-    if problems:
-        raise ValueError("\n".join(problems))
     prompts = _with_ids([prompt for _, prompt in found])
     if limit is not None:
         prompts = _evenly(prompts, limit)
-    return [replace(prompt, text=prompt.of(placement)) for prompt in prompts]
+    return [replace(prompt, text=prompt.of(placement)) for prompt in prompts], problems
 
 
 # Reading
@@ -190,7 +198,8 @@ def _duplicates(found: Sequence[tuple[str, Prompt]]) -> Iterator[str]:
     texts: dict[str, str] = {}
     ids: dict[str, str] = {}
     for where, prompt in found:
-        first = texts.setdefault(" ".join(prompt.of(TOKEN).casefold().split()), where)
+        # the text encoder does not tell upper from lower case, and a full stop at the end asks for nothing else
+        first = texts.setdefault(" ".join(prompt.of(TOKEN).casefold().split()).rstrip(" ."), where)
         if first != where:
             yield f"{where}: the same prompt as {first.removeprefix('prompts ')}: {prompt.text!r}"
         elif prompt.id and (first := ids.setdefault(prompt.id, where)) != where:

@@ -51,18 +51,26 @@ class Subject:
 
 
 def find_subjects(config: SubjectsConfig) -> list[Subject]:
-    """The subjects of a configuration's `subjects:` section, by name, without opening a photo.
+    """As `search_subjects`. Raises ValueError with all problems."""
+    subjects, problems = search_subjects(config)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return subjects
 
-    The person type is that of `info`, else of metainfo.json in the folder, else "person" until `check_faces`.
 
-    Raises:
-        ValueError: with all problems: no such folder, names that are not in it, folders without photos, a
-            metainfo.json that cannot be read, no mean embedding where one is asked for.
+def search_subjects(config: SubjectsConfig) -> tuple[list[Subject], list[str]]:
+    """The subjects of a configuration's `subjects:` section, by name, without opening a photo, and what is wrong.
+
+    The person type is that of `info`, else of metainfo.json in the folder, else "person" until `look_at_faces`.
+
+    Returns:
+        the subjects with which nothing is wrong, and a sentence for each problem: no such folder, names that are not in
+        it, folders without photos, a metainfo.json that cannot be read, no mean embedding where one is asked for.
     """
     root = Path(config.folder).expanduser()
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise ValueError(f"subjects.folder {root} {what}; give a folder with one sub-folder of photos per subject")
+        return [], [f"subjects.folder {root} {what}; give a folder with one sub-folder of photos per subject"]
     there = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     wanted = there if config.names is None else sorted(config.names)
     problems = []
@@ -83,9 +91,7 @@ def find_subjects(config: SubjectsConfig) -> list[Subject]:
                 subjects.append(_subject(root / name, config))
             except (ValueError, OSError) as error:
                 problems.append(f"subject {name}: {error}")
-    if problems:
-        raise ValueError("\n".join(problems))
-    return subjects
+    return subjects, problems
 
 
 def read_references(subject: Subject, side: int | None = None) -> list[np.ndarray]:
@@ -112,6 +118,16 @@ def read_references(subject: Subject, side: int | None = None) -> list[np.ndarra
 
 
 def check_faces(subjects: Sequence[Subject], faces: FaceAnalyser, side: int | None = None) -> list[Subject]:
+    """As `look_at_faces`. Raises ValueError with all problems."""
+    known, problems = look_at_faces(subjects, faces, side)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return known
+
+
+def look_at_faces(
+    subjects: Sequence[Subject], faces: FaceAnalyser, side: int | None = None
+) -> tuple[list[Subject], list[str]]:
     """The same subjects, with the person types that were not known yet, after a look at the faces in their photos.
 
     It needs the face pack alone and comes before anything is drawn. A person type that nobody said is the majority of
@@ -120,9 +136,9 @@ def check_faces(subjects: Sequence[Subject], faces: FaceAnalyser, side: int | No
     Args:
         side: `subjects.reference_side`: somewhere a face must be seen at this size, too.
 
-    Raises:
-        ValueError: naming every photo that cannot be read, and every subject without a face in the photos that the
-            methods are shown.
+    Returns:
+        the subjects whose photos can be read, and a sentence for every photo that cannot, and for every subject without
+        a face in the photos that the methods are shown.
     """
     problems: list[str] = []
     known = []
@@ -130,7 +146,7 @@ def check_faces(subjects: Sequence[Subject], faces: FaceAnalyser, side: int | No
         try:
             photos = read_references(subject)
         except ValueError as error:
-            problems.append(str(error))
+            problems += str(error).splitlines()
             continue
         unknown = subject.type_from == "nobody"
         results = _look(photos, range(len(photos)) if unknown else subject.given, faces, stop=not unknown)
@@ -142,9 +158,7 @@ def check_faces(subjects: Sequence[Subject], faces: FaceAnalyser, side: int | No
                 "subjects.reference_side"
             )
         known.append(_with_type(subject, list(results.values())) if unknown else subject)
-    if problems:
-        raise ValueError("\n".join(problems))
-    return known
+    return known, problems
 
 
 def read_mean_embedding(file: Path) -> np.ndarray:

@@ -34,6 +34,8 @@ class _Classifier:
 class SceneReader(_Classifier):
     """Pictures -> {factor: the likeliest word for each}, for the six factors of `VOCABULARY`."""
 
+    vocabulary = VOCABULARY
+
     def __call__(self, images: Sequence[np.ndarray]) -> dict[str, list[str]]:
         """RGB uint8 (H, W, 3) of any sizes."""
         found = read_factors(self._net, to_small(images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,18 +27,25 @@ def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
 
 
 def test_the_schedule_is_deployed(prefect_server: PrefectServer, client: SyncPrefectClient) -> None:
-    (schedule,) = client.read_deployment_by_name(NIGHTLY).schedules
+    deployment = client.read_deployment_by_name(NIGHTLY)
+    (schedule,) = deployment.schedules
     assert schedule.schedule.cron == "30 3 * * *" and schedule.active
+    assert deployment.global_concurrency_limit is not None and deployment.global_concurrency_limit.limit == 1
 
 
-@pytest.mark.timeout(900)  # three flow runs and an evaluation, with a Ray of its own
+@pytest.mark.timeout(1500)  # seven flow runs and two evaluations, each with a Ray of its own
 def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
     prefect_server: PrefectServer, project: Path, client: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    people, checkpoints = make_people(tmp_path / "people"), tmp_path / "checkpoints"
-    make_encoder(checkpoints / "step-000100")
-    settings = small_settings(people, checkpoints, tmp_path / "runs" / "night")
+    people, folders = make_people(tmp_path / "people"), [tmp_path / "pipeline", tmp_path / "trained"]
+    path = f"methods.1.path=['{folders[0]}', '{folders[1]}']"
+    settings = small_settings(people, folders[0], tmp_path / "runs" / "night", path)
 
+    too_early = start(prefect_server, project, NIGHTLY, CONFIG, *settings)
+    state = wait_for(client, too_early, "COMPLETED", seconds=200).state
+    assert state is not None and state.name == "No encoder yet" and "there is no folder" in str(state.message)
+
+    make_encoder(folders[0] / "stage2" / "checkpoint_100" / "encoder")
     first = start(prefect_server, project, NIGHTLY, CONFIG, *settings)
     wait_for(client, first, "COMPLETED", seconds=400)
     shown = artifacts(client, first)
@@ -64,5 +72,25 @@ def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
     pq.write_table(pa.Table.from_pylist(better, schema=SCHEMA), history.with_name("0-better.parquet"))
     worse = start(prefect_server, project, NIGHTLY, CONFIG, *settings, only_new="false")
     state = wait_for(client, worse, "FAILED", seconds=300).state
-    assert state is not None and "it fell by 0.500" in str(state.message), state
+    assert state is not None and "ours gap_judge: " in str(state.message), state
+    assert "it fell by 0.500" in str(state.message)
     wait_for_log(client, worse, "more than its interval of 0.100")
+
+    # the next night there is nothing new, and what was found is no better for that
+    still = start(prefect_server, project, NIGHTLY, CONFIG, *settings)
+    state = wait_for(client, still, "FAILED", seconds=200).state
+    assert state is not None and "ours gap_judge: " in str(state.message) and "which failed" in str(state.message)
+    told = start(prefect_server, project, NIGHTLY, CONFIG, *settings, on_regression="warn")
+    state = wait_for(client, told, "COMPLETED", seconds=200).state
+    assert state is not None and state.name == "Nothing new"
+    wait_for_log(client, told, "which failed")
+
+    # a newer checkpoint elsewhere, as bad: it is compared with what was good, not with the run that failed
+    make_encoder(folders[1] / "stage1" / "checkpoint_5" / "encoder", seed=2)
+    newer = start(prefect_server, project, NIGHTLY, CONFIG, *settings, on_regression="warn")
+    state = wait_for(client, newer, "COMPLETED", seconds=400).state
+    assert state is not None and state.name == "Completed"
+    wait_for_log(client, newer, "in 0-better, now")
+    assert [*(tmp_path / "runs" / "night" / "encoders").glob("stage1-checkpoint_5-encoder-*")]
+    findings = {row["column"]: row for row in json.loads(artifacts(client, newer)["evaluate-findings"])}
+    assert findings["gap_judge"]["level"] == "fail" and findings["gap_judge"]["method"] == "ours"

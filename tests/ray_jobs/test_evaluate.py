@@ -16,7 +16,7 @@ from PIL import Image
 
 from adaface.shipped_files import sha256
 from ray_jobs.config import JobConfig
-from ray_jobs.config_file import load
+from ray_jobs.config_file import ConfigError, load
 from ray_jobs.evaluate import main, run
 from ray_jobs.evaluate_config import EvaluateConfig
 from tests.ray_jobs.conftest import tree
@@ -63,6 +63,7 @@ def test_every_picture_has_a_file_and_a_row_of_scores(evaluated: Path) -> None:
     scores = pq.read_table(evaluated / "scores.parquet")
     assert scores.num_rows == 3 * 3 * 3 * 2
     files = scores["file"].to_pylist()
+    assert not [*(evaluated / "drawn").iterdir()]
     assert sorted(files) == sorted(
         path.relative_to(evaluated).as_posix() for path in (evaluated / "images").rglob("*.png")
     )
@@ -111,6 +112,16 @@ def test_the_page_and_the_history_are_there(evaluated: Path) -> None:
     assert {row["method"] for row in pq.read_table(history).to_pylist()} == {"class-word", "ours", "teacher"}
 
 
+def test_who_drew_and_measured_is_shown_as_it_was_loaded(evaluated: Path) -> None:
+    page = (evaluated / "report" / "index.html").read_text()
+    files = {file.name.rsplit("-", 1)[0]: json.loads(file.read_text()) for file in evaluated.glob("provenance/*.json")}
+    assert set(files) == {"method-class-word", "method-ours", "method-teacher", "measures"}
+    assert files["method-ours"]["folder"].startswith("step-000000-")
+    assert "unet/diffusion_pytorch_model.safetensors" in files["method-class-word"]["files"]
+    detector = files["measures"]["models"]["detector"]["sha256"]
+    assert detector in page and files["measures"]["device"] in page and files["method-teacher"]["device"] in page
+
+
 def test_a_second_run_draws_nothing_and_says_the_same(
     evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
 ) -> None:
@@ -119,6 +130,36 @@ def test_a_second_run_draws_nothing_and_says_the_same(
     run(config())
     assert tree(out / "images") == before
     assert (out / "scores.parquet").read_bytes() == (evaluated / "scores.parquet").read_bytes()
+
+
+def test_a_picture_that_was_lost_is_drawn_again(
+    evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    out = copied(evaluated, tmp_path)
+    (lost, *_), pictures = sorted((out / "images" / "class-word").rglob("*.png")), tree(out / "images")
+    content, changed = lost.read_bytes(), pictures.pop(lost.relative_to(out / "images").as_posix())
+    lost.unlink()
+    run(config())
+    after = tree(out / "images")
+    assert lost.read_bytes() == content
+    assert after.pop(lost.relative_to(out / "images").as_posix()) != changed  # it has another time
+    assert after == pictures  # those that were drawn with it stay
+    assert (out / "scores.parquet").read_bytes() == (evaluated / "scores.parquet").read_bytes()
+
+
+def test_settings_that_come_back_find_their_pictures_again(
+    evaluated: Path, config: Callable[..., EvaluateConfig], tmp_path: Path
+) -> None:
+    """Their features are still there, and the pictures are those of the run in between."""
+    out = copied(evaluated, tmp_path)
+    before = tree(out / "images")
+    one = "subjects.names=[Ana]"
+    run(config(one, "methods.1.id_scale=1.5"))
+    assert tree(out / "images") != before
+    run(config(one))
+    assert {name: content for name, (_, content) in tree(out / "images").items()} == {
+        name: content for name, (_, content) in before.items()
+    }
 
 
 def test_only_what_a_change_concerns_is_drawn_again(
@@ -171,31 +212,54 @@ def test_killed_and_continued(
 # Bad input
 
 
-def test_all_that_is_wrong_is_said_before_anything_is_drawn(
-    config: Callable[..., EvaluateConfig], tmp_path: Path
+def test_all_that_is_wrong_is_said_at_once_and_nothing_is_written(
+    config: Callable[..., EvaluateConfig], people: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "folk" / "nobody").mkdir(parents=True)
-    wrong = config(
-        f"subjects.folder='{tmp_path / 'folk'}'",
-        f"prompts.sets=['{tmp_path / 'none.txt'}']",
-        "measures.metrics=[face]",
-    )
-    with pytest.raises(ValueError) as error:
-        run(wrong)
-    said = str(error.value)
-    assert "nobody" in said and "none.txt" in said and "face" in said
-    assert not (tmp_path / "runs").exists()
-
-
-def test_references_without_a_face_are_refused(
-    local_ray: None, config: Callable[..., EvaluateConfig], tmp_path: Path
-) -> None:
+    folk = tmp_path / "folk"
+    shutil.copytree(people / "Ana", folk / "Ana")
+    for name in ("grey", "white", "cut", "nobody"):
+        (folk / name).mkdir()
     for name in ("grey", "white"):
-        (tmp_path / "folk" / name).mkdir(parents=True)
-        Image.new("RGB", (128, 128), name).save(tmp_path / "folk" / name / "1.png")
-    with pytest.raises(ValueError, match=r"(?s)grey.*white"):
-        run(config(f"subjects.folder='{tmp_path / 'folk'}'"))
-    assert not (tmp_path / "runs" / "out" / "images").exists()
+        Image.new("RGB", (128, 128), name).save(folk / name / "1.png")
+    whole = (people / "Ana" / "0.jpg").read_bytes()
+    (folk / "cut" / "1.jpg").write_bytes(whole[: len(whole) // 2])  # its header says that it is a picture
+    (tmp_path / "no-text.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "twice.txt").write_text("a {} in the snow\nA man in the  snow.\n")
+    (tmp_path / "beech.yaml").write_text("place:\n- {text: 'a {} by a tree', expects: {place: beech, pet: dog}}\n")
+    sets = ", ".join(f"'{tmp_path / name}'" for name in ("no-text.txt", "twice.txt", "beech.yaml"))
+    wrong = config(f"subjects.folder='{folk}'", f"prompts.sets=[{sets}]")
+    # a mistake in a metric hides nothing of the others
+    unknown = config(f"subjects.folder='{folk}'", f"prompts.sets=[{sets}]", "measures.metrics=[faces, composition]")
+    for given, metrics in ((wrong, []), (unknown, ["unknown metric 'faces'"])):
+        with pytest.raises(ConfigError) as error:
+            run(given)
+        said = error.value.problems
+        expected = [
+            "subject nobody:",
+            "subject grey: no face was found",
+            "subject white: no face was found",
+            f"subject cut: {folk / 'cut' / '1.jpg'}",
+            f"prompts {tmp_path / 'no-text.txt'}: cannot be read as a text file",
+            f"prompts {tmp_path / 'twice.txt'}, line 2: the same prompt as",
+            "prompts expect pet",
+            "prompt by-a-tree expects place: beech",
+            *metrics,
+        ]
+        assert [sum(line.startswith(start) for line in said) for start in expected] == [1] * len(expected), said
+        assert len(said) == len(expected), said
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_refused_run_leaves_what_an_earlier_one_made(
+    config: Callable[..., EvaluateConfig], evaluated: Path, tmp_path: Path
+) -> None:
+    out = copied(evaluated, tmp_path)
+    before = tree(out)
+    (tmp_path / "folk" / "grey").mkdir(parents=True)
+    Image.new("RGB", (128, 128), "grey").save(tmp_path / "folk" / "grey" / "1.png")
+    with pytest.raises(ConfigError, match="grey"):
+        run(config(f"subjects.folder='{tmp_path / 'folk'}'", f"methods=[{TEACHER}]"))
+    assert tree(out) == before  # the copies of encoders that it would not have drawn with, too
 
 
 def test_exit_status(tmp_path: Path, project: Path, capfd: pytest.CaptureFixture[str]) -> None:

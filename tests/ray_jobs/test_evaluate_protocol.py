@@ -16,7 +16,7 @@ from ray_jobs.config_file import load, resolved_yaml
 from ray_jobs.evaluate import run
 from ray_jobs.evaluate_config import EvaluateConfig, history_of, with_absolute_paths
 from ray_jobs.evaluate_digests import Digests, make_digests
-from ray_jobs.evaluate_history import inputs_hash
+from ray_jobs.evaluate_history import inputs_hash, what_is_run
 
 PROMPTS = "place:\n- {text: 'a {} on a beach', expects: {place: beach}}\n"
 MODULE = """
@@ -97,6 +97,24 @@ def test_files_that_a_classifier_names_itself_count(config: Callable[..., Evalua
     first = digests(named)
     (tmp_path / "mine.bin").write_bytes(b"others")
     assert digests(named).models["measures: scene_classifier"] != first.models["measures: scene_classifier"]
+
+
+def test_another_revision_of_a_model_of_the_hub_is_another_protocol(
+    config: Callable[..., EvaluateConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was downloaded is asked where the hub is not."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = tmp_path / "hub" / "models--owner--clip"
+    (repository / "refs").mkdir(parents=True)
+    of_the_hub = config("measures.clip=owner/clip")
+    seen = []
+    for commit in ("a" * 40, "b" * 40):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "refs" / "main").write_text(commit)
+        assert digests(of_the_hub).models["measures: clip"] == f"owner/clip@{commit}"
+        seen.append((digests(of_the_hub).measures, what_is_run(of_the_hub)[0]))
+    assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1]
 
 
 def test_the_precision_counts_and_the_device_does_not(config: Callable[..., EvaluateConfig]) -> None:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from adaface.encoder.files import CONFIG, TEACHER, WEIGHTS, locate, read_config
 from adaface.evaluation.methods.base import BasePipe, Person, Request, known_ids
-from adaface.evaluation.methods.model_files import hashes_below, local_folder
+from adaface.evaluation.methods.model_files import hashes_below, pinned
 from adaface.evaluation.methods.sampling import draw
 from adaface.model_path import model_path
 from adaface.subjects.subject import load_adaface
@@ -76,21 +76,23 @@ class EncoderMethod:
         }
 
 
-def newest_encoder(path: str | Path) -> Path:
-    """The encoder at `path`: that folder itself, or the newest in a folder of checkpoints.
+def newest_encoder(path: str | Path | Sequence[str]) -> Path:
+    """The encoder at `path`: that folder itself, or the newest in a folder of checkpoints, or in several.
 
     The newest has the highest numbers in its name, so that step-1000 comes after step-500; names without a number come
     before those with one, and among equals the weights that were written last count. One that is not whole does not
     count, for a training may be copying it there: its files are missing or cut off, or a name begins with a dot.
 
+    Names in different folders say nothing of each other: of several folders, the one counts whose newest encoder was
+    written last.
+
     Args:
-        path: a folder, `package://PACKAGE/PATH`, or a repository of the hub, which is downloaded.
+        path: a folder, `package://PACKAGE/PATH`, or a repository of the hub, which is downloaded; or several folders, of
+            which one is enough.
 
     Raises FileNotFoundError when there is no encoder, ValueError for one that is not readable.
     """
-    folder = model_path(path)
-    if not folder.is_dir():
-        folder = locate(path)
+    folder = encoder_place(path)
     if _is_encoder(folder):
         return folder
     found = [
@@ -108,8 +110,32 @@ def newest_encoder(path: str | Path) -> Path:
     return newest
 
 
+def encoder_place(path: str | Path | Sequence[str]) -> Path:
+    """The local folder that `path` stands for; of several, the one whose newest encoder was written last.
+
+    Raises as `newest_encoder`.
+    """
+    if isinstance(path, str | Path):
+        folder = model_path(path)
+        return folder if folder.is_dir() else locate(path)
+    found: list[tuple[int, int]] = []
+    problems = []
+    for place, folder in enumerate(map(model_path, path)):
+        if not folder.is_dir():
+            problems.append(f"there is no folder {folder}")
+            continue
+        try:
+            found.append((_written(newest_encoder(folder)) or 0, place))
+        except FileNotFoundError as error:
+            problems.append(str(error))
+    if not found:
+        raise FileNotFoundError("; ".join(problems))
+    return model_path(path[max(found)[1]])
+
+
 def encoder_files(folder: Path) -> dict[str, str]:
-    """{file: sha256} of an encoder and, as far as it lies on this machine, of the teacher's text model that it reads.
+    """{file: sha256} of an encoder and of the teacher's text model that it reads; of a teacher of the hub, which may be
+    downloaded later or in part, {"teacher": name and commit}.
 
     Raises FileNotFoundError and ValueError where `folder` is no encoder.
     """
@@ -120,11 +146,11 @@ def encoder_files(folder: Path) -> dict[str, str]:
     if not config.teacher:
         return files
     beside = folder / config.teacher
-    teacher = beside if beside.is_dir() else local_folder(config.teacher)
-    if teacher is not None:
-        below = hashes_below(teacher / config.teacher_subfolder)
-        files |= {f"teacher/{name}": digest for name, digest in below.items()}
-    return files
+    teacher = beside if beside.is_dir() else model_path(config.teacher)
+    if not teacher.is_dir():
+        return files | {"teacher": pinned(config.teacher)}
+    below = hashes_below(teacher / config.teacher_subfolder)
+    return files | {f"teacher/{name}": digest for name, digest in below.items()}
 
 
 def _is_encoder(folder: Path) -> bool:

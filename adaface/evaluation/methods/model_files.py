@@ -9,6 +9,7 @@ from adaface.model_path import model_path
 
 _WEIGHTS = (".safetensors", ".bin")
 _TOKENIZER = ("merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json")
+_HUB_S = 10.0  # to wait for an answer of the hub
 _TEXTS = (".json", ".txt", ".model")
 
 
@@ -50,6 +51,24 @@ def local_folder(name: str) -> Path | None:
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     return snapshot / inside
+
+
+def pinned(name: str) -> str:
+    """`NAME@COMMIT` of a repository of the hub: the commit that is loaded now, as the hub says or, where it does not
+    answer, as was downloaded. A name of neither is itself."""
+    from huggingface_hub import HfApi, errors
+
+    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    commit: str | None = None
+    try:
+        commit = HfApi().model_info(hub_name(name)[0], timeout=_HUB_S).sha
+    except errors.HFValidationError:
+        return name
+    except (OSError, http_error):
+        folder = local_folder(name)
+        if folder is not None and "snapshots" in folder.parts:
+            commit = folder.parts[folder.parts.index("snapshots") + 1]
+    return f"{name}@{commit}" if commit else name
 
 
 def hub_name(name: str) -> tuple[str, str]:

@@ -47,6 +47,14 @@ class Recogniser:
         return f"{self.model} ({self.part})" if self.model else self.part
 
 
+# nobody is independent by default
+_IN_TRAINING = {
+    True: "used in training",
+    False: "not used in training",
+    None: "it is not said whether it was used in training",
+}
+
+
 def describe_columns(metrics: Iterable[Measured], measures: Any) -> dict[str, Column]:
     """Every column that `metrics` and the shares derived from them may have, in the order of the report.
 
@@ -60,8 +68,7 @@ def describe_columns(metrics: Iterable[Measured], measures: Any) -> dict[str, Co
             directions[name] = direction, metric.about
     faces = [Recogniser(measures.first, short_model(str(measures.faces.pack)), "encoders read its embeddings")]
     for judge in measures.judges:
-        part = "used in training" if judge.used_in_training else "not used in training"
-        faces.append(Recogniser(judge.name, short_model(judge.file), part))
+        faces.append(Recogniser(judge.name, short_model(judge.file), _IN_TRAINING[judge.used_in_training]))
     encoders = {name: _source(one) for name, one in measures.image_encoders.items()}
     known = _known(faces, short_model(measures.clip or ""), encoders, _source(measures.scene_classifier))
     found = {}

@@ -77,6 +77,8 @@ def test_a_dump_is_the_same_configuration():
         ({"methods": []}, "at least 1 item"),
         ({"methods": [{"kind": "class_word"}, {"kind": "class_word", "name": "Class-Word"}]}, "called class-word"),
         ({"methods": [{"kind": "encoder", "name": "a/b", "path": "x"}]}, "pattern"),
+        ({"methods": [{"kind": "encoder", "name": "a", "path": []}]}, "name a folder"),
+        ({"methods": [{"kind": "encoder", "name": "a", "path": ["runs", "s3://b/runs"]}]}, "copy of s3://b/runs does"),
         ({"methods": [{"kind": "entry_point", "name": "x", "entry_point": "module"}]}, "pattern"),
         ({"methods": [{"kind": "teacher", "unet": "u", "text_encoder": "t", "guidance": [0, 4]}]}, "start above 1"),
         ({"prompts__placement": "face portrait"}, "must hold the subject as {} once"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaface.evaluation.history import compare, history_rows, other_runs
+from adaface.evaluation.history import Finding, compare, history_rows, other_runs, recorded_failures
 from adaface.evaluation.summary import Summary, summarise
 
 HASH = "one"
@@ -67,6 +67,7 @@ def test_rows_say_what_was_found():
         "mean": pytest.approx(0.5),
         "low": pytest.approx(LOW),
         "high": summary.overall["mine"]["gap_pack"]["high"],
+        "level": None,  # nothing was compared
     }
 
 
@@ -186,6 +187,46 @@ def test_a_failed_run_that_is_started_again_fails_again():
     assert levels(worse, [*before, *own])["gap_pack"] == "fail"
     (finding,) = compare(worse, own, protocol_hash=HASH, methods=["mine"], method_hashes=NOW)
     assert (finding.level, finding.text) == ("ok", "the first run: there is nothing to compare with")
+
+
+def judged(summary: Summary, earlier: list[dict[str, Any]], run: int) -> list[dict[str, Any]]:
+    """The rows of a run of other weights that was compared with `earlier`."""
+    hashes = {"mine": f"weights of {run}"}
+    findings = compare(summary, earlier, protocol_hash=HASH, methods=["mine"], method_hashes=hashes)
+    finished = f"2025-01-{run:02d}T03:00:00+00:00"
+    return history_rows(
+        summary, run=f"run-{run}", finished=finished, protocol_hash=HASH, method_hashes=hashes, findings=findings
+    )
+
+
+def test_a_run_that_failed_is_no_mark_for_the_next():
+    """It gave identity away for text: one that gives neither away is no loss, and one that is as bad is one again."""
+    history = rows(summary_of(0.5))
+    history += judged(summary_of(0.1, text=0.4), history, run=2)
+    kept = {row["column"]: row["level"] for row in history if row["run"] == "run-2"}
+    assert kept == {"gap_pack": "fail", "clip_text": "ok", "clip_image": None}
+    for _ in range(2):
+        assert levels(summary_of(0.1), history) == {"gap_pack": "fail", "clip_text": "ok"}
+        history += judged(summary_of(0.1), history, run=3)
+    assert levels(summary_of(0.5 - 0.4 * ROOM), history) == {"gap_pack": "ok", "clip_text": "ok"}
+
+
+def test_rows_from_before_levels_were_kept_did_not_fail():
+    old = [{name: value for name, value in row.items() if name != "level"} for row in rows(summary_of(0.5))]
+    assert levels(summary_of(0.1), old)["gap_pack"] == "fail"
+    assert recorded_failures(old, protocol_hash=HASH, methods=["mine"], method_hashes={"mine": "weights"}) == []
+
+
+def test_what_the_last_run_of_the_same_weights_failed_with():
+    history = rows(summary_of(0.5))
+    history += judged(summary_of(None, text=0.2), history, run=2)
+    asked: dict[str, Any] = {"protocol_hash": HASH, "methods": ["mine"]}
+    gap, text = recorded_failures(history, **asked, method_hashes={"mine": "weights of 2"})
+    assert gap == Finding("fail", "gap_pack", "no score in run-2, which failed", "mine")
+    assert text.line == "mine clip_text: 0.200 in run-2, which failed"
+    assert recorded_failures(history, **asked, method_hashes={"mine": "weights"}) == []
+    again = [{**row, "run": "run-3", "finished": "2025-01-03", "level": "ok"} for row in history[-3:]]
+    assert recorded_failures([*history, *again], **asked, method_hashes={"mine": "weights of 2"}) == []
 
 
 def test_a_run_that_is_done_again_is_shown_once():

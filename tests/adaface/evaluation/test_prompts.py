@@ -232,13 +232,14 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path):
 
 
 def test_duplicates_are_named_with_both_places(tmp_path):
-    file = write(tmp_path, "a {} in the snow\na  man in the snow\nA z in the Snow\n")
+    file = write(tmp_path, "a {} in the snow\na  man in the snow\nA z in the Snow\na {} in the snow .\n")
     own = write(tmp_path, "a:\n  - {id: x, text: 'a {} 1'}\n  - {id: x, text: 'a {} 2'}\n", "ids.yaml")
     with pytest.raises(ValueError) as raised:
         load_prompts([file, own])
     assert str(raised.value).splitlines() == [
         f"prompts {file}, line 2: the same prompt as {file}, line 1: 'a {{}} in the snow'",
         f"prompts {file}, line 3: the same prompt as {file}, line 1: 'A {{}} in the Snow'",
+        f"prompts {file}, line 4: the same prompt as {file}, line 1: 'a {{}} in the snow .'",
         f"prompts {own}, a 2: the same id as {own}, a 1: x",
     ]
 

@@ -134,6 +134,17 @@ class TestNewestEncoder:
         with pytest.raises(FileNotFoundError, match="there is no encoder"):
             newest_encoder(tmp_path)
 
+    def test_of_several_folders_the_one_written_last_counts(self, place, tmp_path):
+        """Their names say nothing of each other, whatever their numbers are."""
+        place("there/stage1/checkpoint_900/encoder", age=0)  # not the newest by its name
+        older = place("there/stage2/checkpoint_100/encoder", age=60)
+        folders = [str(tmp_path / name) for name in ("here", "there", "nowhere")]
+        assert newest_encoder(folders) == older
+        newest = place("here/stage1/checkpoint_5/encoder", age=30)
+        assert newest_encoder(folders) == newest_encoder(folders[::-1]) == newest
+        with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere; there is no folder .*nor here"):
+            newest_encoder([folders[2], str(tmp_path / "nor here")])
+
     def test_none_is_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"there is no encoder \(config.json and adaface.safetensors\)"):
             newest_encoder(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adaface.evaluation.methods.model_files import hashes_below, hub_name, local_folder, tokenizer_hashes
+from adaface.evaluation.methods.model_files import hashes_below, hub_name, local_folder, pinned, tokenizer_hashes
 from adaface.shipped_files import sha256
 
 
@@ -47,7 +47,18 @@ def cache(tmp_path, monkeypatch):
     put(repository, "snapshots/" + "a" * 40 + "/arc/model.safetensors")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return repository / "snapshots" / ("a" * 40)
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(cache):
+    assert pinned("owner/name") == f"owner/name@{'a' * 40}"
+    assert pinned("owner/name/arc") == f"owner/name/arc@{'a' * 40}"
+    (cache.parents[1] / "refs" / "main").write_text("b" * 40)
+    (cache.parent / ("b" * 40)).mkdir()
+    assert pinned("owner/name") == f"owner/name@{'b' * 40}"
+    for name in ("owner/another", "no folder at all", "/nowhere/at/all"):
+        assert pinned(name) == name
 
 
 def test_models_of_the_hub_are_found_in_its_cache(cache):

@@ -47,11 +47,16 @@ def test_every_column_of_every_metric_is_described() -> None:
 
 
 def test_who_used_what_in_training_is_said() -> None:
-    judges = [{"name": "judge", "file": "j.onnx", "used_in_training": True}, {"name": "third", "file": "t.onnx"}]
+    judges = [
+        {"name": "judge", "file": "j.onnx", "used_in_training": True},
+        {"name": "third", "file": "t.onnx", "used_in_training": False},
+        {"name": "fourth", "file": "f.onnx"},
+    ]
     config = measures(judges=judges)
     columns = describe_columns(metrics_for(config), config)
     assert columns["face_judge"].model == "j.onnx (used in training)"
     assert columns["face_third"].model == "t.onnx (not used in training)"
+    assert columns["face_fourth"].model == "f.onnx (it is not said whether it was used in training)"
     assert columns["face_pack"].model == "antelopev2 (encoders read its embeddings)"
     assert columns["face_third"].about == "The same as with pack, by another recogniser."
 
