@@ -227,7 +227,12 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
 def _parity(first: Recogniser, clip: str, encoders: Mapping[str, str]) -> dict[str, Column]:
     """The original's own numbers."""
     told = {
-        "face": ("Face similarity", "pictures without a face are left out", first.model),
+        "face": (
+            "Face similarity",
+            "pictures without a face are left out, a prompt without any face counts as 0, and subjects with 0 or less are "
+            "left out of the mean over subjects",
+            first.model,
+        ),
         "clip_text": ("Text alignment", "the plain cosine with the class word's prompt", f"CLIP {clip}"),
         "clip_image": ("Likeness to the photos, CLIP", "the plain cosine of all pairs", f"CLIP {clip}"),
     }
@@ -235,7 +240,15 @@ def _parity(first: Recogniser, clip: str, encoders: Mapping[str, str]) -> dict[s
         name: (f"Likeness to the photos, {name}", "the plain cosine of all pairs", model)
         for name, model in encoders.items()
     }
-    return {
+    no_face = Column(
+        "No face, original",
+        "The original's share of exceptions: pictures in which its detector, run its way, found no face.",
+        "lower",
+        "parity",
+        first.model,
+        share=True,
+    )
+    columns = {
         f"parity_{name}": Column(
             f"{label}, original",
             f"The original's number, with its resizing and its choice of faces: {what}. For comparison with its figures.",
@@ -245,6 +258,7 @@ def _parity(first: Recogniser, clip: str, encoders: Mapping[str, str]) -> dict[s
         )
         for name, (label, what, model) in told.items()
     }
+    return columns | {"parity_no_face": no_face}
 
 
 def _factor(name: str, direction: Direction, known: Mapping[str, Column]) -> Column | None:
