@@ -208,12 +208,13 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
         columns[f"copy_{face.name}"] = Column(
             f"Copying{by[face.name]}",
             "How much nearer the face is to a photo that the method was given than to photos of the same person that were "
-            "held back: 0 as a new photo of the person would be, 1 as a copy. Pictures that do not show the person have no "
-            "such value.",
+            "held back: 0 as a new photo of the person would be, 1 as a copy; 0 and less is no copying. Pictures that do not "
+            "show the person have no such value, nor has the class word, which saw no photo.",
             "lower",
             "guard",
             face.words,
             main=True,
+            enough=0.0,
         )
     columns |= _parity(faces[0], clip, encoders)
     for face in faces[1:]:

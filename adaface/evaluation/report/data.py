@@ -30,6 +30,7 @@ class Column:
         short: one word for captions under pictures.
         share: written as a percentage.
         main: stands in the headline table; the others only among all measures.
+        enough: values at least as good as this are all equally good; None: there are none such.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Column:
     short: str = ""
     share: bool = False
     main: bool = False
+    enough: float | None = None
 
 
 @dataclass(frozen=True)

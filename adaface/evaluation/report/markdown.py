@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adaface.evaluation.report.columns import DIRECTIONS
+from adaface.evaluation.report.coverage import thin_words
 from adaface.evaluation.report.data import Column, ReportData
 from adaface.evaluation.report.estimates import best, by_definition, ceiling, columns_in, overall, recognisers
 from adaface.evaluation.report.verdict import finding_rows, gaps_in_measurement, verdict
@@ -51,7 +52,7 @@ def markdown(data: ReportData) -> str:
         lines += [*table, ""]
         lines += [
             f"Means over subjects with 95% intervals over subjects. Bold is the best of a row, {LEVEL} what the run "
-            "cannot tell from it.",
+            "cannot tell from it; a mean over less than half of the pictures takes no part.",
             "",
         ]
     warnings = [f"- {plain(warning)}" for warning in (*data.warnings, *gaps_in_measurement(data))]
@@ -145,6 +146,8 @@ def _cells(data: ReportData, methods: Sequence[str], name: str, column: Column, 
             if by_definition(data, method, name)
             else write_with_range(found, column.share)
         )
+        if thin := thin_words(data, method, name):
+            words = f"{words}, {thin}"
         cells.append(f"**{words}**" if method == top else f"{words} {LEVEL}" if method in level else words)
     return cells
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adaface.evaluation.report.data import Column, ReportData
+from adaface.evaluation.report.data import Column, ReportData, SubjectInfo
 from adaface.evaluation.report.estimates import overall, recognisers
 from adaface.evaluation.report.wording import write, write_count, write_percent, write_with_range
 
@@ -97,12 +97,23 @@ def gaps_in_measurement(data: ReportData) -> list[str]:
         notes.append(
             "Neither CLIP nor a scene classifier was at work: nothing here says whether pictures follow their text."
         )
+    if data.subjects and recognisers(data) and not any(_held_back(subject) for subject in data.subjects):
+        notes.append(
+            "Copying of photos was not measured: the methods were given all photos of everybody (subjects.given), so there is "
+            "none to tell a person known from a photo pasted."
+        )
     notes += _uneven(data)
     empty = [about.label for name, about in data.columns.items() if name in data.scores and not data.has(name)]
     if empty:
         notes.append(f"No picture has a value for: {'; '.join(empty)}.")
     broken = [_lost(data, column, about) for column, about in data.columns.items() if _unexpected(data, column)]
     return notes + broken
+
+
+def _held_back(subject: SubjectInfo) -> bool:
+    """Whether there are photos that the methods were not shown."""
+    photos = len(subject.photos) if subject.photo_count is None else subject.photo_count
+    return subject.given is not None and len(subject.given) < photos
 
 
 def _uneven(data: ReportData) -> list[str]:
