@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adaface.evaluation.config import SubjectsConfig
+    from adaface.evaluation.config import EvaluationConfig
     from adaface.evaluation.prompts import Prompt
+    from adaface.evaluation.subjects import Subject
 
 # Each command imports what it needs when it runs: `adaface --help` must not take the seconds that torch and Ray take.
 
@@ -27,9 +28,19 @@ def add_commands(
     source = listing.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", metavar="FILE", help="configuration of an evaluation: its subjects and prompts")
     source.add_argument(
-        "--set", nargs="+", metavar="SET", dest="sets", help="live, community, grid, or files of prompts"
+        "--prompts", nargs="+", metavar="SET", dest="sets", help="live, community, grid, or files of prompts"
     )
-    listing.add_argument("--subject", metavar="NAME", help="one subject of the configuration; with --set: its name")
+    listing.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one value of the configuration, e.g. prompts.limit=8; may be repeated",
+    )
+    listing.add_argument(
+        "--subject", metavar="NAME", help="one subject of the configuration; with --prompts: its name"
+    )
     listing.add_argument(
         "--class-word", metavar="WORD", help="what prompts say instead of the subject (default: its own, or person)"
     )
@@ -53,11 +64,13 @@ def prompts(arguments: argparse.Namespace) -> int:
         from ray_jobs.config_file import load
         from ray_jobs.evaluate_config import EvaluateConfig
 
-        config = load(EvaluateConfig, arguments.config)
+        config = load(EvaluateConfig, arguments.config, arguments.overrides)
         images, chosen = config.generation.images_per_prompt, config.prompts
         found = load_prompts(chosen.sets, chosen.limit, chosen.placement)
-        people = _people(config.subjects, arguments.subject)
+        people = _people(config, arguments.subject, ask=arguments.class_word is None)
     else:
+        if arguments.overrides:
+            raise ValueError("--set changes a configuration; give one with --config")
         found = load_prompts(arguments.sets)
         people = {arguments.subject or "subject": "person"}
     lines = [
@@ -74,13 +87,39 @@ def prompts(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _people(config: SubjectsConfig, name: str | None) -> dict[str, str]:
-    """Class word by name; only the subject that is asked for."""
+def _people(config: EvaluationConfig, name: str | None, *, ask: bool) -> dict[str, str]:
+    """Class word by name; only the subject that is asked for.
+
+    Args:
+        ask: take the class words that nobody said from the face pack, as the run does.
+    """
     from adaface.evaluation.subjects import find_subjects
 
-    if name is not None:
-        config = config.model_copy(update={"names": [name]})
-    return {subject.name: subject.class_word for subject in find_subjects(config)}
+    chosen = config.subjects if name is None else config.subjects.model_copy(update={"names": [name]})
+    subjects = find_subjects(chosen)
+    if ask and (unknown := [subject for subject in subjects if subject.type_from == "nobody"]):
+        told = _from_the_pack(config, unknown)
+        subjects = [told.get(subject.name, subject) for subject in subjects]
+    return {subject.name: subject.class_word for subject in subjects}
+
+
+def _from_the_pack(config: EvaluationConfig, subjects: Sequence[Subject]) -> dict[str, Subject]:
+    """The subjects with their class words; without a pack that can be opened a warning says that the run's differ."""
+    import sys
+
+    from adaface.evaluation.subjects import check_faces
+    from adaface.perception.faces import FaceAnalyser
+
+    try:
+        return {subject.name: subject for subject in check_faces(subjects, FaceAnalyser(config.measures.faces))}
+    except (ValueError, OSError, ImportError) as error:
+        names = ", ".join(subject.name for subject in subjects[:3]) + (", ..." if len(subjects) > 3 else "")
+        print(
+            f"warning: nobody says the class word of {names}, and the face pack cannot be asked, so prompts say 'person' "
+            f"where those of the run may not: {error}",
+            file=sys.stderr,
+        )
+        return {}
 
 
 def _lines(found: Sequence[Prompt], subject: str, word: str, token: str, tokens: int, images: int) -> Iterator[str]:
