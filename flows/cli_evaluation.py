@@ -51,6 +51,20 @@ def add_commands(
     listing.add_argument("--out", metavar="FILE", help="file to write (default: standard output)")
     listing.set_defaults(run=prompts)
 
+    photos = commands.add_parser(
+        "references",
+        parents=[common],
+        help="what a face pack makes of the reference photos of each subject",
+        description="A table: photos with a face, the detector's median score on them, and the mean cosine between photos "
+        "of the subject and to those of the others.",
+    )
+    photos.add_argument("folder", metavar="FOLDER", help="one sub-folder of photos per subject")
+    photos.add_argument(
+        "--pack", required=True, metavar="PACK", help="insightface model pack: folder or package://..."
+    )
+    photos.add_argument("--recognition-file", metavar="NAME", help="file in the pack to embed with, if it has several")
+    photos.set_defaults(run=references)
+
 
 def prompts(arguments: argparse.Namespace) -> int:
     from pathlib import Path
@@ -84,6 +98,29 @@ def prompts(arguments: argparse.Namespace) -> int:
         print(f"{arguments.out}: {len(lines):,} prompts")
     else:
         print(text, end="")
+    return 0
+
+
+def references(arguments: argparse.Namespace) -> int:
+    """The same networks and code as in an evaluation with the defaults of `measures.faces`."""
+    from adaface.evaluation.config import MeasuresConfig, SubjectsConfig
+    from adaface.evaluation.features import FeatureReader
+    from adaface.evaluation.reference_faces import reference_faces
+    from adaface.evaluation.references import reference_features
+    from adaface.evaluation.subjects import find_subjects
+    from adaface.perception.config import PerceptionConfig
+
+    faces = PerceptionConfig(pack=arguments.pack, recognition_file=arguments.recognition_file)
+    measures = MeasuresConfig(faces=faces)
+    read = reference_features(find_subjects(SubjectsConfig(folder=arguments.folder)), FeatureReader(measures))
+    print(f"{'subject':<24} {'faces':>8} {'detector':>9} {'same':>7} {'others':>7}")
+    for name, own in reference_faces(read, measures.first).items():
+        doubt = "  may be no person" if own.may_be_no_person else "" if own.found else "  no face"
+        seen = f"{own.found}/{own.photos}"
+        score, same, others = (
+            "-" if value != value else f"{value:.3f}" for value in (own.score, own.same, own.others)
+        )
+        print(f"{name:<24} {seen:>8} {score:>9} {same:>7} {others:>7}{doubt}")
     return 0
 
 

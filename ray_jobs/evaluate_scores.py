@@ -20,6 +20,7 @@ from adaface.evaluation.metrics.base import Metric, References, Table, score_all
 from adaface.evaluation.metrics.face_similarity import ceiling
 from adaface.evaluation.metrics.registry import metrics_for
 from adaface.evaluation.plan import Picture
+from adaface.evaluation.reference_faces import reference_faces
 from adaface.evaluation.report.data import MethodInfo, PromptInfo, ReportData, SubjectInfo
 from adaface.evaluation.subjects import read_references
 from adaface.evaluation.summary import Summary, summarise
@@ -179,11 +180,13 @@ def _report_data(
     from adaface.evaluation.report import describe_columns
 
     config, out = job.config, Storage(job.config.output)
-    subjects = []
+    subjects, faces = [], reference_faces(references, config.measures.first)
     for name, subject in job.subjects.items():
         own = ceiling(references[name])
         photos = read_references(subject, 256)[:_THUMBNAILS]
-        subjects.append(SubjectInfo(name, subject.class_word, photos, subject.given, len(subject.photos), ceiling=own))
+        subjects.append(
+            SubjectInfo(name, subject.class_word, photos, subject.given, len(subject.photos), own, faces[name])
+        )
     generation = config.generation
     return ReportData(
         title=config.report.title,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from setuptools import find_namespace_packages
 
 from adaface.evaluation.prompts import load_prompts
@@ -116,6 +117,24 @@ def test_a_pack_that_cannot_be_asked_is_warned_of(config, capsys):
     assert shown.err.startswith("warning: nobody says the class word of person-00, and the face pack cannot be asked")
     assert main(["prompts", "--config", str(config), "--class-word", "man"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_what_a_pack_makes_of_reference_photos(tmp_path, capsys):
+    album = tmp_path / "album"
+    assert (
+        main(["render-faces", str(album), "--identities", "2", "--images", "2", "--faults", "0", "--seed", "909"]) == 0
+    )
+    nobody = album / "people" / "nancy"
+    nobody.mkdir()
+    Image.new("RGB", (64, 64), "grey").save(nobody / "0.png")
+    capsys.readouterr()
+    assert main(["references", str(album / "people"), "--pack", str(WEIGHTS / "pack")]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["subject", "faces", "detector", "same", "others"] and len(lines) == 3
+    found = {line[:24].strip(): line[24:].split() for line in lines}
+    assert found.pop("nancy") == ["0/1", "-", "-", "-", "no", "face"]
+    for seen, score, same, others in found.values():
+        assert seen == "2/2" and float(score) > 0.7 and float(same) > 0.8 and float(others) < 0.5
 
 
 def test_nothing_of_the_configuration_is_drawn_or_made(config):

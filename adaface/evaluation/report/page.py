@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adaface.evaluation.reference_faces import LEAST_SCORE
 from adaface.evaluation.report.charts import CATEGORIES, category_charts, history_charts, tradeoffs
 from adaface.evaluation.report.choices import undetected
 from adaface.evaluation.report.data import ReportData
@@ -60,6 +61,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "looked": data.has("detected"),
         "compared": bool(data.baseline and data.teacher),
         "recogniser": data.recogniser,
+        "least_score": f"{LEAST_SCORE:.2f}",
         "draws": data.summary.get("draws") or {},
         "headline": measure_groups(data, main=True),
         "tradeoffs": tradeoffs(data),

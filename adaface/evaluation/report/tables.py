@@ -23,7 +23,7 @@ from adaface.evaluation.report.estimates import (
     recognisers,
 )
 from adaface.evaluation.report.strips import strip_svg
-from adaface.evaluation.report.wording import without_credentials, write, write_count, write_range
+from adaface.evaluation.report.wording import UNKNOWN, without_credentials, write, write_count, write_range
 
 SUBJECT_ROWS = 200
 PROMPT_ROWS = 300
@@ -122,9 +122,25 @@ def subject_table(data: ReportData) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for subject in data.subjects[:SUBJECT_ROWS]:
         limit = number(subject.ceiling.get(data.recogniser or ""))
-        value = f"{limit:.6g}" if np.isfinite(limit) else ""
-        rows.append({"name": subject.name, "remark": subject.class_word, "ceiling": write(limit), "value": value})
+        faces = subject.faces
+        rows.append(
+            {
+                "name": subject.name,
+                "remark": subject.class_word,
+                "doubt": faces is not None and faces.may_be_no_person,
+                "photos": [
+                    _fact(write(limit), limit),
+                    _fact(f"{faces.found} of {faces.photos}", faces.found / faces.photos) if faces else _fact(),
+                    _fact(write(faces.score, decimals=2), faces.score) if faces else _fact(),
+                ],
+            }
+        )
     return _matrix(data, "subject", [subject.name for subject in data.subjects], rows)
+
+
+def _fact(text: str = UNKNOWN, value: float = float("nan")) -> dict[str, str]:
+    """A cell about the photos of a subject, with what it is sorted by."""
+    return {"text": text, "value": f"{value:.6g}" if np.isfinite(value) else ""}
 
 
 def prompt_table(data: ReportData) -> dict[str, Any]:

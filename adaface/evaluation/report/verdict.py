@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from adaface.evaluation.reference_faces import LEAST_SCORE
 from adaface.evaluation.report.data import Column, ReportData, SubjectInfo
 from adaface.evaluation.report.estimates import overall, recognisers
 from adaface.evaluation.report.wording import write, write_count, write_percent, write_with_range
@@ -102,6 +103,13 @@ def gaps_in_measurement(data: ReportData) -> list[str]:
             "Copying of photos was not measured: the methods were given all photos of everybody (subjects.given), so there is "
             "none to tell a person known from a photo pasted."
         )
+    doubtful = [one for one in data.subjects if one.faces is not None and one.faces.may_be_no_person]
+    notes += [
+        f"{one.name} may be no person: on its photos the detector's median score is {one.faces.score:.2f}, below "
+        f"{LEAST_SCORE:.2f}. Its similarities are of what the detector takes for a face."
+        for one in doubtful
+        if one.faces is not None
+    ]
     notes += _uneven(data)
     empty = [about.label for name, about in data.columns.items() if name in data.scores and not data.has(name)]
     if empty:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adaface.evaluation.reference_faces import ReferenceFaces
 from adaface.evaluation.report import ReportData, build_report, markdown
 from adaface.evaluation.report.coverage import covered, is_thin, thin_words
 from adaface.evaluation.report.estimates import best
@@ -101,3 +102,17 @@ def test_prompts_have_intervals_over_subjects_and_subjects_have_none(four: Repor
     assert shown == (f"{low} to {high} over 9 subjects" if sign in low + high else f"{low}–{high} over 9 subjects")
     assert f'title="{shown}"' in build_report(four)
     assert {cell["title"] for row in subject_table(four)["rows"] for cell in row["cells"]} == {""}
+
+
+def test_a_subject_that_may_be_no_person_is_shown_as_that(four: ReportData) -> None:
+    dog, person = ReferenceFaces(10, 9, 0.638, 0.65, 0.0), ReferenceFaces(10, 10, 0.8, 0.7, 0.0)
+    known = [replace(subject, faces=dog if place == 3 else person) for place, subject in enumerate(four.subjects)]
+    data = replace(four, subjects=known)
+    rows = subject_table(data)["rows"]
+    assert [row["doubt"] for row in rows] == [place == 3 for place in range(9)]
+    assert [cell["text"] for cell in rows[3]["photos"][1:]] == ["9 of 10", "0.64"]
+    html = build_report(data)
+    assert html.count("may be no person</small>") == 1 and "9 of 10</td>" in html
+    (note,) = [note for note in gaps_in_measurement(data) if "may be no person" in note]
+    assert note.startswith("person3 may be no person: on its photos the detector's median score is 0.64, below 0.70.")
+    assert not [note for note in gaps_in_measurement(four) if "may be no person" in note]  # where nothing is known
