@@ -65,6 +65,16 @@ def add_commands(
     photos.add_argument("--recognition-file", metavar="NAME", help="file in the pack to embed with, if it has several")
     photos.set_defaults(run=references)
 
+    card = commands.add_parser(
+        "add-evaluation",
+        parents=[common],
+        help="put what an evaluation found into the model card of an encoder",
+        description="The section takes the place of the one that the card has.",
+    )
+    card.add_argument("encoder", metavar="ENCODER", help="folder of the encoder; its README.md is the card")
+    card.add_argument("section", metavar="SECTION", help="report/model-card-NAME.md of an evaluation of this encoder")
+    card.set_defaults(run=add_evaluation)
+
 
 def prompts(arguments: argparse.Namespace) -> int:
     from pathlib import Path
@@ -121,6 +131,28 @@ def references(arguments: argparse.Namespace) -> int:
             "-" if value != value else f"{value:.3f}" for value in (own.score, own.same, own.others)
         )
         print(f"{name:<24} {seen:>8} {score:>9} {same:>7} {others:>7}{doubt}")
+    return 0
+
+
+def add_evaluation(arguments: argparse.Namespace) -> int:
+    """Refuses a section about other weights than those beside the card."""
+    import os
+    from pathlib import Path
+
+    from adaface.encoder.files import CARD, WEIGHTS
+    from adaface.evaluation.report.card import judged, with_section
+    from adaface.perception.pack import sha256
+
+    folder = Path(arguments.encoder).expanduser()
+    section = Path(arguments.section).expanduser().read_text(encoding="utf-8")
+    card = folder / CARD
+    whole = with_section(card.read_text(encoding="utf-8") if card.exists() else "", section)
+    if sha256(folder / WEIGHTS) not in judged(section):
+        raise ValueError(f"{arguments.section} is about other weights than {folder / WEIGHTS}; evaluate this encoder")
+    fresh = card.with_name(f"{CARD}.new")
+    fresh.write_text(whole, encoding="utf-8")
+    os.replace(fresh, card)
+    print(f"{card}: the evaluation is in it")
     return 0
 
 

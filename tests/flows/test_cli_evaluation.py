@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -135,6 +136,27 @@ def test_what_a_pack_makes_of_reference_photos(tmp_path, capsys):
     assert found.pop("nancy") == ["0/1", "-", "-", "-", "no", "face"]
     for seen, score, same, others in found.values():
         assert seen == "2/2" and float(score) > 0.7 and float(same) > 0.8 and float(others) < 0.5
+
+
+def test_an_evaluation_comes_into_the_model_card_of_its_encoder_alone(tmp_path, capsys):
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "adaface.safetensors").write_bytes(b"weights")
+    (encoder / "README.md").write_text("# Mine\n", encoding="utf-8")
+    section = tmp_path / "model-card-mine.md"
+    own = hashlib.sha256(b"weights").hexdigest()
+    section.write_text(f"## Evaluation\n\nJudged weights: `adaface.safetensors sha256` {own}.\n", encoding="utf-8")
+    for _ in range(2):
+        assert main(["add-evaluation", str(encoder), str(section)]) == 0
+        assert (encoder / "README.md").read_text(
+            encoding="utf-8"
+        ) == f"# Mine\n\n{section.read_text(encoding='utf-8')}"
+    assert not list(encoder.glob("*.new"))
+    (encoder / "adaface.safetensors").write_bytes(b"others")
+    before = (encoder / "README.md").read_bytes()
+    assert main(["add-evaluation", str(encoder), str(section)]) == 2
+    assert "is about other weights than" in capsys.readouterr().err
+    assert (encoder / "README.md").read_bytes() == before
 
 
 def test_nothing_of_the_configuration_is_drawn_or_made(config):

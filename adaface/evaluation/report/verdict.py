@@ -67,8 +67,8 @@ def finding_rows(data: ReportData) -> list[dict[str, str]]:
     return rows
 
 
-def gaps_in_measurement(data: ReportData) -> list[str]:
-    """What the numbers leave out, as far as the scores show it."""
+def gaps_in_measurement(data: ReportData, *, named: bool = True) -> list[str]:
+    """What the numbers leave out, as far as the scores show it; subjects are `named` or only counted."""
     notes = []
     if not len(data):
         return ["No picture was scored, so there is nothing to show but how it was asked for."]
@@ -103,19 +103,27 @@ def gaps_in_measurement(data: ReportData) -> list[str]:
             "Copying of photos was not measured: the methods were given all photos of everybody (subjects.given), so there is "
             "none to tell a person known from a photo pasted."
         )
-    doubtful = [one for one in data.subjects if one.faces is not None and one.faces.may_be_no_person]
-    notes += [
-        f"{one.name} may be no person: on its photos the detector's median score is {one.faces.score:.2f}, below "
-        f"{LEAST_SCORE:.2f}. Its similarities are of what the detector takes for a face."
-        for one in doubtful
-        if one.faces is not None
-    ]
+    notes += _no_people(data, named)
     notes += _uneven(data)
     empty = [about.label for name, about in data.columns.items() if name in data.scores and not data.has(name)]
     if empty:
         notes.append(f"No picture has a value for: {'; '.join(empty)}.")
     broken = [_lost(data, column, about) for column, about in data.columns.items() if _unexpected(data, column)]
     return notes + broken
+
+
+def _no_people(data: ReportData, named: bool) -> list[str]:
+    found = [(one.name, one.faces.score) for one in data.subjects if one.faces and one.faces.may_be_no_person]
+    if not named and found:
+        return [
+            f"{write_count(len(found), 'subject')} may be no person: the detector's median score on the photos is below "
+            f"{LEAST_SCORE:.2f}."
+        ]
+    return [
+        f"{name} may be no person: on its photos the detector's median score is {score:.2f}, below {LEAST_SCORE:.2f}. Its "
+        "similarities are of what the detector takes for a face."
+        for name, score in found
+    ]
 
 
 def _held_back(subject: SubjectInfo) -> bool:
