@@ -9,7 +9,7 @@ import numpy as np
 
 from adaface.evaluation.report.columns import DIRECTIONS
 from adaface.evaluation.report.data import Column, ReportData
-from adaface.evaluation.report.estimates import ceiling, columns_in, recognisers
+from adaface.evaluation.report.estimates import LEAST_SUBJECTS, ceiling, columns_in, recognisers
 from adaface.evaluation.report.markdown import methods_table, plain
 from adaface.evaluation.report.verdict import gaps_in_measurement
 from adaface.evaluation.report.wording import write, write_count, write_percent, write_time
@@ -46,7 +46,10 @@ def model_card_section(data: ReportData, method: str) -> str:
     if not table:
         return "\n".join([*lines, "Nothing was measured."]).rstrip() + "\n"
     lines += [*table, ""]
-    lines += ["Means over subjects; in brackets 95% intervals over subjects (bootstrap).", ""]
+    lines += [
+        f"Means over subjects; in brackets 95% intervals over subjects (bootstrap), of {LEAST_SUBJECTS} at least.",
+        "",
+    ]
     limits = [
         f"- Two real photos of one person have a face similarity of {write(limit)} by {plain(name)}."
         for name in recognisers(data)

@@ -134,11 +134,12 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
         )
     for face in faces:
         columns[f"face_{face.name}_or_0"] = Column(
-            f"Face similarity, no face counted as 0{by[face.name]}",
+            f"Face similarity, no face as 0{by[face.name]}",
             "As face similarity, with 0 for a picture in which no face was found, so that failures cost something.",
             "higher",
             "identity",
             face.words,
+            main=True,
         )
     columns["detected"] = Column(
         "Face found",
@@ -203,6 +204,7 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
             "higher",
             "picture",
             f"CLIP {model}" if name == "clip" else f"{name} {model}",
+            main=True,
         )
     for face in faces:
         columns[f"copy_{face.name}"] = Column(

@@ -11,10 +11,14 @@ import numpy as np
 from adaface.evaluation.report.coverage import is_thin
 from adaface.evaluation.report.data import Column, ReportData
 
+# Of fewer, what is called a 95 % interval is none: with 4 it holds the true mean in 79 % of cases (see `bootstrap`), and
+# with 2 it is no more than the two values.
+LEAST_SUBJECTS = 4
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over subjects and its 95 % interval, nan where undefined."""
+    """A mean over subjects and its 95 % interval, nan where undefined; `subjects` 0: not known how many."""
 
     mean: float
     low: float
@@ -28,12 +32,14 @@ class Estimate:
 
     @property
     def bounded(self) -> bool:
-        """Whether there is an interval: not with one subject."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+        """Whether there is an interval that is worth its name."""
+        few = 0 < self.subjects < LEAST_SUBJECTS
+        return bool(np.isfinite(self.low) and np.isfinite(self.high)) and not few
 
     def ends(self) -> list[float]:
-        """All finite numbers of it, for the range of an axis."""
-        return [value for value in (self.mean, self.low, self.high) if np.isfinite(value)]
+        """All finite numbers of it that are shown, for the range of an axis."""
+        shown = (self.mean, self.low, self.high) if self.bounded else (self.mean,)
+        return [value for value in shown if np.isfinite(value)]
 
 
 def number(value: Any) -> float:

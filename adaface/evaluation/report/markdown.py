@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from adaface.evaluation.report.coverage import thin_words
 from adaface.evaluation.report.data import Column, ReportData
-from adaface.evaluation.report.estimates import best, by_definition, columns_in, overall
+from adaface.evaluation.report.estimates import LEAST_SUBJECTS, best, by_definition, columns_in, overall
 from adaface.evaluation.report.verdict import finding_rows, gaps_in_measurement, verdict
 from adaface.evaluation.report.wording import (
     UNKNOWN,
@@ -47,8 +47,8 @@ def markdown(data: ReportData) -> str:
     if table:
         lines += [*table, ""]
         lines += [
-            f"Means over subjects with 95% intervals over subjects. Bold is the best of a row, {LEVEL} what the run "
-            "cannot tell from it; a mean over less than half of the pictures takes no part.",
+            f"Means over subjects with 95% intervals over subjects, of {LEAST_SUBJECTS} at least. Bold is the best of a row, "
+            f"{LEVEL} what the run cannot tell from it; a mean over less than half of the pictures takes no part.",
             "",
         ]
     warnings = [f"- {plain(warning)}" for warning in (*data.warnings, *gaps_in_measurement(data))]

@@ -6,7 +6,7 @@ import numpy as np
 
 from adaface.evaluation.reference_faces import LEAST_SCORE
 from adaface.evaluation.report.data import Column, ReportData, SubjectInfo
-from adaface.evaluation.report.estimates import overall, recognisers
+from adaface.evaluation.report.estimates import LEAST_SUBJECTS, overall, recognisers
 from adaface.evaluation.report.wording import write, write_count, write_percent, write_with_range
 
 SENTENCES = 3  # methods that the first lines speak of
@@ -75,9 +75,15 @@ def gaps_in_measurement(data: ReportData, *, named: bool = True) -> list[str]:
     subjects = len({str(name) for name in data.scores["subject"]})
     if subjects == 1:
         notes.append("There is one subject: nothing can be said about other people, so there are no intervals.")
+    elif subjects < LEAST_SUBJECTS:
+        notes.append(
+            f"There are only {subjects} subjects: too few for intervals, of which the report shows none with fewer than "
+            f"{LEAST_SUBJECTS}. Differences between methods may be those of who was drawn."
+        )
     elif subjects < 8:
         notes.append(
-            f"There are only {subjects} subjects. Intervals over so few are rough, and too narrow rather than too wide."
+            f"There are only {subjects} subjects. Intervals over so few are too narrow: those called 95% hold the true mean "
+            "in about 79% of cases with 4 subjects, and in 90% with 8."
         )
     if data.baseline is None:
         notes.append("There is no class-word method: nothing says what a stranger scores and what the text allows.")

@@ -31,7 +31,7 @@ def with_copying(data: ReportData, means: dict[str, float], pictures: dict[str, 
         overall[method] = data.summary["overall"][method] | {"copy_pack": cell}
     differences = {
         a: {
-            b: {"copy_pack": {"mean": means[a] - means[b], "low": means[a] - means[b], "high": means[a] - means[b]}}
+            b: {"copy_pack": dict.fromkeys(("mean", "low", "high"), means[a] - means[b]) | {"subjects": 9}}
             for b in means
         }
         for a in means
