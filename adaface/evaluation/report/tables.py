@@ -12,6 +12,7 @@ from adaface.evaluation.report.coverage import covered, thin_words
 from adaface.evaluation.report.data import Column, ReportData
 from adaface.evaluation.report.drawing import hues
 from adaface.evaluation.report.estimates import (
+    LEAST_SUBJECTS,
     Estimate,
     best,
     by_definition,
@@ -58,7 +59,7 @@ def _measure(data: ReportData, name: str, column: Column, colours: Mapping[str, 
             "range": "" if by_definition(data, method, name) else write_range(found, column.share),
             "best": method == top,
             "level": method in level,
-            "note": _note(data, method, name, found.known),
+            "note": _note(data, method, name, found),
         }
         for method, found in estimates.items()
     ]
@@ -91,7 +92,7 @@ def _coverage(data: ReportData, method: str, column: str, found: Estimate) -> st
     return f"{of}, {some}"
 
 
-def _note(data: ReportData, method: str, column: str, known: bool) -> str:
+def _note(data: ReportData, method: str, column: str, found: Estimate) -> str:
     """What stands in the place of an interval."""
     if by_definition(data, method, column):
         return "by definition"
@@ -99,7 +100,9 @@ def _note(data: ReportData, method: str, column: str, known: bool) -> str:
         return "the yardstick"
     if column.startswith("copy_") and method == data.baseline:
         return "saw no photo"
-    return "" if known else "not measured"
+    if found.known and 0 < found.subjects < min(LEAST_SUBJECTS, len(data.summary.get("subjects", ()))):
+        return f"of {write_count(found.subjects, 'subject')} alone"
+    return "" if found.known else "not measured"
 
 
 def ceilings(data: ReportData) -> list[tuple[str, str]]:

@@ -116,3 +116,14 @@ def test_a_subject_that_may_be_no_person_is_shown_as_that(four: ReportData) -> N
     (note,) = [note for note in gaps_in_measurement(data) if "may be no person" in note]
     assert note.startswith("person3 may be no person: on its photos the detector's median score is 0.64, below 0.70.")
     assert not [note for note in gaps_in_measurement(four) if "may be no person" in note]  # where nothing is known
+
+
+def test_a_mean_over_few_of_the_subjects_says_so(four: ReportData) -> None:
+    """It has no interval, and the run has enough subjects for one."""
+    overall = {**four.summary["overall"]["adaface"]}
+    overall["copy_pack"] = overall["copy_pack"] | {"subjects": 2}
+    summary = {**four.summary, "overall": {**four.summary["overall"], "adaface": overall}}
+    groups = measure_groups(replace(four, summary=summary), main=True)
+    (row,) = [row for group in groups for row in group["rows"] if row["name"] == "copy_pack"]
+    cell = row["cells"][2]
+    assert (cell["method"], cell["range"], cell["note"]) == ("adaface", "", "of 2 subjects alone")
