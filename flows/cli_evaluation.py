@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adaface.evaluation.config import SubjectsConfig
+    from adaface.evaluation.config import EvaluationConfig
     from adaface.evaluation.prompts import Prompt
+    from adaface.evaluation.subjects import Subject
 
 # Each command imports what it needs when it runs: `adaface --help` must not take the seconds that torch and Ray take.
 
@@ -27,9 +28,19 @@ def add_commands(
     source = listing.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", metavar="FILE", help="configuration of an evaluation: its subjects and prompts")
     source.add_argument(
-        "--set", nargs="+", metavar="SET", dest="sets", help="live, community, grid, or files of prompts"
+        "--prompts", nargs="+", metavar="SET", dest="sets", help="live, community, grid, or files of prompts"
     )
-    listing.add_argument("--subject", metavar="NAME", help="one subject of the configuration; with --set: its name")
+    listing.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one value of the configuration, e.g. prompts.limit=8; may be repeated",
+    )
+    listing.add_argument(
+        "--subject", metavar="NAME", help="one subject of the configuration; with --prompts: its name"
+    )
     listing.add_argument(
         "--class-word", metavar="WORD", help="what prompts say instead of the subject (default: its own, or person)"
     )
@@ -39,6 +50,30 @@ def add_commands(
     )
     listing.add_argument("--out", metavar="FILE", help="file to write (default: standard output)")
     listing.set_defaults(run=prompts)
+
+    photos = commands.add_parser(
+        "references",
+        parents=[common],
+        help="what a face pack makes of the reference photos of each subject",
+        description="A table: photos with a face, the detector's median score on them, and the mean cosine between photos "
+        "of the subject and to those of the others.",
+    )
+    photos.add_argument("folder", metavar="FOLDER", help="one sub-folder of photos per subject")
+    photos.add_argument(
+        "--pack", required=True, metavar="PACK", help="insightface model pack: folder or package://..."
+    )
+    photos.add_argument("--recognition-file", metavar="NAME", help="file in the pack to embed with, if it has several")
+    photos.set_defaults(run=references)
+
+    card = commands.add_parser(
+        "add-evaluation",
+        parents=[common],
+        help="put what an evaluation found into the model card of an encoder",
+        description="The section takes the place of the one that the card has.",
+    )
+    card.add_argument("encoder", metavar="ENCODER", help="folder of the encoder; its README.md is the card")
+    card.add_argument("section", metavar="SECTION", help="report/model-card-NAME.md of an evaluation of this encoder")
+    card.set_defaults(run=add_evaluation)
 
 
 def prompts(arguments: argparse.Namespace) -> int:
@@ -53,11 +88,13 @@ def prompts(arguments: argparse.Namespace) -> int:
         from ray_jobs.config_file import load
         from ray_jobs.evaluate_config import EvaluateConfig
 
-        config = load(EvaluateConfig, arguments.config)
+        config = load(EvaluateConfig, arguments.config, arguments.overrides)
         images, chosen = config.generation.images_per_prompt, config.prompts
         found = load_prompts(chosen.sets, chosen.limit, chosen.placement)
-        people = _people(config.subjects, arguments.subject)
+        people = _people(config, arguments.subject, ask=arguments.class_word is None)
     else:
+        if arguments.overrides:
+            raise ValueError("--set changes a configuration; give one with --config")
         found = load_prompts(arguments.sets)
         people = {arguments.subject or "subject": "person"}
     lines = [
@@ -74,13 +111,84 @@ def prompts(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _people(config: SubjectsConfig, name: str | None) -> dict[str, str]:
-    """Class word by name; only the subject that is asked for."""
+def references(arguments: argparse.Namespace) -> int:
+    """The same networks and code as in an evaluation with the defaults of `measures.faces`."""
+    from adaface.evaluation.config import MeasuresConfig, SubjectsConfig
+    from adaface.evaluation.features import FeatureReader
+    from adaface.evaluation.reference_faces import reference_faces
+    from adaface.evaluation.references import reference_features
+    from adaface.evaluation.subjects import find_subjects
+    from adaface.perception.config import PerceptionConfig
+
+    faces = PerceptionConfig(pack=arguments.pack, recognition_file=arguments.recognition_file)
+    measures = MeasuresConfig(faces=faces)
+    read = reference_features(find_subjects(SubjectsConfig(folder=arguments.folder)), FeatureReader(measures))
+    print(f"{'subject':<24} {'faces':>8} {'detector':>9} {'same':>7} {'others':>7}")
+    for name, own in reference_faces(read, measures.first).items():
+        doubt = "  may be no person" if own.may_be_no_person else "" if own.found else "  no face"
+        seen = f"{own.found}/{own.photos}"
+        score, same, others = (
+            "-" if value != value else f"{value:.3f}" for value in (own.score, own.same, own.others)
+        )
+        print(f"{name:<24} {seen:>8} {score:>9} {same:>7} {others:>7}{doubt}")
+    return 0
+
+
+def add_evaluation(arguments: argparse.Namespace) -> int:
+    """Refuses a section about other weights than those beside the card."""
+    import os
+    from pathlib import Path
+
+    from adaface.encoder.files import CARD, WEIGHTS
+    from adaface.evaluation.report.card import judged, with_section
+    from adaface.perception.pack import sha256
+
+    folder = Path(arguments.encoder).expanduser()
+    section = Path(arguments.section).expanduser().read_text(encoding="utf-8")
+    card = folder / CARD
+    whole = with_section(card.read_text(encoding="utf-8") if card.exists() else "", section)
+    if sha256(folder / WEIGHTS) not in judged(section):
+        raise ValueError(f"{arguments.section} is about other weights than {folder / WEIGHTS}; evaluate this encoder")
+    fresh = card.with_name(f"{CARD}.new")
+    fresh.write_text(whole, encoding="utf-8")
+    os.replace(fresh, card)
+    print(f"{card}: the evaluation is in it")
+    return 0
+
+
+def _people(config: EvaluationConfig, name: str | None, *, ask: bool) -> dict[str, str]:
+    """Class word by name; only the subject that is asked for.
+
+    Args:
+        ask: take the class words that nobody said from the face pack, as the run does.
+    """
     from adaface.evaluation.subjects import find_subjects
 
-    if name is not None:
-        config = config.model_copy(update={"names": [name]})
-    return {subject.name: subject.class_word for subject in find_subjects(config)}
+    chosen = config.subjects if name is None else config.subjects.model_copy(update={"names": [name]})
+    subjects = find_subjects(chosen)
+    if ask and (unknown := [subject for subject in subjects if subject.type_from == "nobody"]):
+        told = _from_the_pack(config, unknown)
+        subjects = [told.get(subject.name, subject) for subject in subjects]
+    return {subject.name: subject.class_word for subject in subjects}
+
+
+def _from_the_pack(config: EvaluationConfig, subjects: Sequence[Subject]) -> dict[str, Subject]:
+    """The subjects with their class words; without a pack that can be opened a warning says that the run's differ."""
+    import sys
+
+    from adaface.evaluation.subjects import check_faces
+    from adaface.perception.faces import FaceAnalyser
+
+    try:
+        return {subject.name: subject for subject in check_faces(subjects, FaceAnalyser(config.measures.faces))}
+    except (ValueError, OSError, ImportError) as error:
+        names = ", ".join(subject.name for subject in subjects[:3]) + (", ..." if len(subjects) > 3 else "")
+        print(
+            f"warning: nobody says the class word of {names}, and the face pack cannot be asked, so prompts say 'person' "
+            f"where those of the run may not: {error}",
+            file=sys.stderr,
+        )
+        return {}
 
 
 def _lines(found: Sequence[Prompt], subject: str, word: str, token: str, tokens: int, images: int) -> Iterator[str]:

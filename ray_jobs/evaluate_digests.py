@@ -29,6 +29,7 @@ _MODEL_FILES = (".safetensors", ".bin", ".onnx", ".pt", ".pth", ".ckpt", ".json"
 # Raise them when drawing or measuring changes its meaning: what older versions made is then made again.
 _DRAW_VERSION = 1
 _MEASURE_VERSION = 1
+_PARITY_VERSION = 2  # likewise, of mode parity alone
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def make_digests(config: EvaluateConfig, subjects: Sequence[Subject]) -> Digests
     packs = {role: value for role, value in models.items() if role.startswith("faces: ")}
     measured = {role: value for role, value in models.items() if role.startswith(("faces: ", "measures: "))}
     known, references = {}, {}
-    measure = digest([_MEASURE_VERSION, measures, measured])
+    version = [_MEASURE_VERSION, *([_PARITY_VERSION] if config.measures.mode == "parity" else [])]
+    measure = digest([*version, measures, measured])
     for subject in subjects:
         photos = [sha256(photo) for photo in subject.photos]
         mean = sha256(subject.mean_embedding) if subject.mean_embedding else None

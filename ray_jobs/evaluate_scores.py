@@ -18,6 +18,8 @@ from adaface.evaluation.metrics.base import Metric, References, Table, score_all
 from adaface.evaluation.metrics.face_similarity import ceiling
 from adaface.evaluation.metrics.registry import metrics_for
 from adaface.evaluation.plan import Picture
+from adaface.evaluation.protocol_words import protocol_words
+from adaface.evaluation.reference_faces import reference_faces
 from adaface.evaluation.report.data import MethodInfo, PromptInfo, ReportData, SubjectInfo
 from adaface.evaluation.subjects import read_references
 from adaface.evaluation.summary import Summary, summarise
@@ -87,6 +89,7 @@ def write_report(job: Job, content: dict[str, Any], about: dict[str, str]) -> di
         findings=findings,
     )
     shown = [*other_runs(earlier, protocol_hash=protocol, method_hashes=hashes), *rows]
+    about = {**about, "protocol_hash": protocol}
     data = _report_data(job, summary, columns, references, shown, findings, about, run)
     for name, text in _pages(data).items():
         out.write_bytes(f"report/{name}", text.encode())
@@ -166,12 +169,13 @@ def _report_data(
     from adaface.evaluation.report import describe_columns
 
     config, out = job.config, Storage(job.config.output)
-    subjects = []
+    subjects, faces = [], reference_faces(references, config.measures.first)
     for name, subject in job.subjects.items():
         own = ceiling(references[name])
         photos = read_references(subject, 256)[:_THUMBNAILS]
-        subjects.append(SubjectInfo(name, subject.class_word, photos, subject.given, len(subject.photos), ceiling=own))
-    generation = config.generation
+        subjects.append(
+            SubjectInfo(name, subject.class_word, photos, subject.given, len(subject.photos), own, faces[name])
+        )
     return ReportData(
         title=config.report.title,
         finished=about["finished"],
@@ -200,20 +204,13 @@ def _report_data(
         provenance={
             "configuration": resolved_yaml(config),
             "configuration hash": about["config_hash"],
+            "protocol hash": about["protocol_hash"],
             "models": job.digests.models,
             "measured with": noted(out, measures_file(job.digests)),
             "versions": versions(),
             "started": about["started"],
         },
-        protocol={
-            "subjects": str(len(subjects)),
-            "prompts": f"{len(job.prompts)} from {', '.join(config.prompts.sets)}",
-            "pictures per prompt": str(generation.images_per_prompt),
-            "sampler": f"DDIM, {generation.steps} steps, eta 0",
-            "precision": generation.precision,
-            "guidance": f"{generation.guidance[0]:g} to {generation.guidance[1]:g}",
-            "seeds": f"from sha256({generation.seed}/subject/prompt/number), the same for all methods",
-        },
+        protocol=protocol_words(config, len(subjects), len(job.prompts)),
         first=config.measures.first,
         run=run,
         grid_subjects=config.report.grid_subjects,

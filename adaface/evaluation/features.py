@@ -62,9 +62,10 @@ class FeatureReader:
         if measures.mode == "parity":
             self._parity = ParityReader(self._faces.config, self._clip, self._encoders)
 
-    def read(self, images: Sequence[np.ndarray]) -> Gallery:
+    def read(self, images: Sequence[np.ndarray], *, photos: bool = False) -> Gallery:
         """Features of RGB uint8 (H, W, 3) pictures of any sizes, in their order. In mode `parity` also those of
-        `ParityReader`, below names that begin with `parity_`.
+        `ParityReader`, below names that begin with `parity_`; it takes photos of references for what they are, and other
+        pictures by way of the original's JPEG files.
 
         Raises ValueError for anything else, and for entry points that do not keep to their interface.
         """
@@ -78,7 +79,7 @@ class FeatureReader:
         whole |= {name: encoder.images(images) for name, encoder in self._encoders.items()}
         embeddings = dict(found.embeddings)
         if self._parity is not None:
-            original = self._parity.read(images)
+            original = self._parity.read(images, photos=photos)
             embeddings |= original.embeddings
             whole |= original.images
         return Gallery(found.faces, found.boxes, embeddings, whole, seen, found.scores)

@@ -3,12 +3,13 @@
 From evaluation/eval_utils.py, clip_eval.py and vit_eval.py of AdaFace: pictures are squeezed to 256 x 256, for faces to
 512 x 512, by taking the nearest pixel; CLIP's own resize runs on tensors without antialiasing; the "largest" face is the
 one with the highest (x2 - x1) * y2 - y1, which prefers faces low in the picture. Faces are those of its engine
-`insightface`; its other one, deepface, does not run with today's packages. Its pictures had been through JPEG files of
-quality 75, which is not done here.
+`insightface`; its other one, deepface, does not run with today's packages. What it drew had been saved as JPEG of PIL's
+default quality 75 and was read back (stable_txt2img.py); the reference photos were read as they are.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FACE = PARITY + "face"  # of `Gallery.embeddings`
 CLIP = PARITY + "clip"  # of `Gallery.images`; the other encoders likewise
 SIDE, FACE_SIDE = 256, 512  # px
+QUALITY = 75  # of the JPEG files of what was drawn
 
 
 class ParityReader:
@@ -47,8 +49,10 @@ class ParityReader:
         self._analyser = FaceAnalyser(faces.model_copy(update=once))
         self._clip, self._encoders = clip, encoders
 
-    def read(self, images: Sequence[np.ndarray]) -> Gallery:
-        """RGB uint8 (H, W, 3) pictures of any sizes."""
+    def read(self, images: Sequence[np.ndarray], *, photos: bool = False) -> Gallery:
+        """RGB uint8 (H, W, 3) pictures of any sizes; `photos`: references, which have not been through our drawing."""
+        if not photos:
+            images = [as_saved(image) for image in images]
         small = [nearest(image, SIDE) for image in images]
         whole: dict[str, np.ndarray] = {}
         if self._clip is not None:
@@ -82,6 +86,14 @@ def original_key(face: Face) -> float:
     """What the original sorts faces by, for their area: (x2 - x1) * y2 - y1."""
     x1, y1, x2, y2 = (float(value) for value in face.bbox)
     return (x2 - x1) * y2 - y1
+
+
+def as_saved(image: np.ndarray) -> np.ndarray:
+    """RGB uint8 (H, W, 3) -> the same after the original's JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
+    with Image.open(file) as saved:
+        return np.asarray(saved.convert("RGB"))
 
 
 def nearest(image: np.ndarray, side: int) -> np.ndarray:

@@ -39,7 +39,7 @@ def too_long(tokenizer: Any, prompts: Sequence[Prompt], words: Iterable[str], ve
 
     Counted exactly as prompts are encoded later, weights such as `(word:1.2)` understood.
     """
-    from adaface.evaluation.prompts import TOKEN
+    from adaface.evaluation.prompt_lines import TOKEN
     from adaface.subjects.prompt_tokens import PromptTokenizer
 
     config = SimpleNamespace(max_position_embeddings=tokenizer.model_max_length)

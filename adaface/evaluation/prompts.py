@@ -7,7 +7,7 @@ A set is a YAML file of categories with prompts:
       - {text: "a photo of a {} wearing a crown", expects: {headwear: crown}}
 
 or a text file of one prompt a line. Lines of a text file may have the subject as `{}`, as `z`, as a class word, or not
-at all: then it comes first. Empty lines and lines that start with # are skipped.
+at all, see `prompt_lines`. Empty lines and lines that start with # are skipped.
 """
 
 from __future__ import annotations
@@ -21,19 +21,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adaface.evaluation.prompt_lines import TOKEN, with_subject
 from adaface.model_path import model_path
 
 SETS = ("live", "community", "grid")  # prompt_sets/*.yaml
-TOKEN = "z"  # the seed's word for the subject
-# What a line of a text file may say for the subject, the longest first.
-CLASS_WORDS = ("young woman", "young man", "young girl", "young boy", "person", "woman", "man", "girl", "boy")
 MAX_ID = 80  # characters
 
 _FOLDER = Path(__file__).parent / "prompt_sets"
 _YAML = (".yaml", ".yml")
 _ARTICLE = re.compile(r"\b([Aa])n?(\s+)\{\}")
-_SUBJECT = re.compile(rf"(?<!\w)(?:{TOKEN})(?!\w)")
-_CLASS_WORD = re.compile(rf"(?<![\w-])(?:{'|'.join(CLASS_WORDS)})(?![\w-])", re.IGNORECASE)
 # Words that are said with another sound than their first letter's.
 _SAID_WITH_VOWEL = re.compile(r"(?:hour|honest|heir|honou?r)", re.IGNORECASE)
 _SAID_WITH_CONSONANT = re.compile(r"(?:uni(?!n|m)|eu|use|one\b|once\b)", re.IGNORECASE)
@@ -132,18 +128,15 @@ def _read_set(name: str, problems: list[str]) -> list[tuple[str, Prompt]]:
 def _of_text(name: str, stem: str, text: str, problems: list[str]) -> Iterator[tuple[str, Prompt]]:
     for number, line in enumerate(text.splitlines(), start=1):
         line = " ".join(line.split())
-        if line and not line.startswith("#"):
-            yield from _usable(f"prompts {name}, line {number}", {"text": _with_subject(line)}, stem, problems)
-
-
-def _with_subject(line: str) -> str:
-    """A line of a text file with `{}`: instead of `z`, else of the first class word, else in front."""
-    if "{}" in line:
-        return line
-    if _SUBJECT.search(line):
-        return _SUBJECT.sub("{}", line)
-    line, words = _CLASS_WORD.subn("{}", line, count=1)
-    return line if words else f"{{}} {line}"
+        if not line or line.startswith("#"):
+            continue
+        where = f"prompts {name}, line {number}"
+        try:
+            text = with_subject(line)
+        except ValueError as error:
+            problems.append(f"{where}: {error}: {line[:60]!r}")
+            continue
+        yield from _usable(where, {"text": text}, stem, problems)
 
 
 def _of_yaml(name: str, stem: str, text: str, problems: list[str]) -> Iterator[tuple[str, Prompt]]:

@@ -15,7 +15,7 @@ from adaface.evaluation.subjects import Subject, read_references
 class Reader(Protocol):
     """What looks at pictures: a `FeatureReader`."""
 
-    def read(self, images: Sequence[np.ndarray]) -> Gallery: ...
+    def read(self, images: Sequence[np.ndarray], *, photos: bool = False) -> Gallery: ...
 
 
 def reference_features(subjects: Iterable[Subject], reader: Reader, side: int | None = None) -> dict[str, References]:
@@ -23,4 +23,7 @@ def reference_features(subjects: Iterable[Subject], reader: Reader, side: int | 
 
     `side` is the shorter side that photos are scaled down to first, px; see `read_references`.
     """
-    return {subject.name: References(subject, reader.read(read_references(subject, side))) for subject in subjects}
+    return {
+        subject.name: References(subject, reader.read(read_references(subject, side), photos=True))
+        for subject in subjects
+    }

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from adaface.evaluation.parity_means import is_parity, subject_means
+
 KEYS = ("method", "subject", "prompt_id", "k")  # which picture a row is about
 TEXTS = ("method", "subject", "prompt_id", "category")
 
@@ -65,7 +67,10 @@ class ScoreRows:
                 yield value, rows
 
     def per_subject(self, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """{metric: (means (S,), pictures (S,))} of some rows; nan and 0 for subjects without a defined score."""
+        """{metric: (means (S,), pictures (S,))} of some rows; nan and 0 for subjects without a defined score.
+
+        Of the columns of parity the means are the original's, see `parity_means`.
+        """
         subject, size = self._codes["subject"][rows], len(self.subjects)
         table = {}
         for column, values in self._values.items():
@@ -74,6 +79,8 @@ class ScoreRows:
             pictures = np.bincount(subject[known], minlength=size)
             total = np.bincount(subject[known], weights=x[known], minlength=size)
             means = np.divide(total, pictures, out=np.full(size, np.nan), where=pictures > 0)
+            if is_parity(column):
+                means = subject_means(x, subject, self._codes["prompt_id"][rows], size)
             table[column] = (means, pictures)
         return table
 

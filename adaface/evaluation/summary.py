@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adaface.evaluation.bootstrap import CONFIDENCE, drawn_means, interval, mean_over_subjects, subject_draws
+from adaface.evaluation.parity_means import counted
 from adaface.evaluation.score_rows import ScoreRows
 
 GAP = "gap_"  # columns of the identity gap; what follows names the recogniser
@@ -32,8 +33,9 @@ class Summary:
         subjects: sorted.
         columns: column -> "higher", "lower" or "none".
         overall: [method][column], with the 95 % interval over subjects.
-        by_category: [method][category][column], the same.
-        by_subject, by_prompt: [method][subject or prompt_id][column], {"mean", "images"}.
+        by_category, by_prompt: [method][category or prompt_id][column], the same.
+        by_subject: [method][subject][column], {"mean", "images"}: an interval over subjects has no meaning for one, and
+            pictures of one person are no independent draws that it could be over.
         derived: [method]["identity_R"] for every recogniser R: where the method's identity gap lies between the
             baseline's, 0, and the teacher's, 1.
         ceiling: what real photographs reach, as it was given.
@@ -120,19 +122,17 @@ def summarise(
     means: dict[str, dict[str, np.ndarray]] = {}
     for method, own in rows.parts("method"):
         table = rows.per_subject(own)
-        means[method] = {column: mean for column, (mean, _) in table.items()}
-        overall[method] = {column: _cell(*of, counts) for column, of in table.items()}
+        means[method] = {column: counted(column, mean) for column, (mean, _) in table.items()}
+        overall[method] = _cells(table, counts)
         by_category[method] = {
-            category: {column: _cell(*of, counts) for column, of in rows.per_subject(part).items()}
-            for category, part in rows.parts("category", own)
-        }
-        by_subject[method] = {
-            subject: {column: _short(*of) for column, of in rows.per_subject(part).items()}
-            for subject, part in rows.parts("subject", own)
+            category: _cells(rows.per_subject(part), counts) for category, part in rows.parts("category", own)
         }
         by_prompt[method] = {
-            prompt: {column: _short(*of) for column, of in rows.per_subject(part).items()}
-            for prompt, part in rows.parts("prompt_id", own)
+            prompt: _cells(rows.per_subject(part), counts) for prompt, part in rows.parts("prompt_id", own)
+        }
+        by_subject[method] = {
+            subject: {column: _of_one(*of) for column, of in rows.per_subject(part).items()}
+            for subject, part in rows.parts("subject", own)
         }
     return Summary(
         methods=rows.names["method"],
@@ -173,15 +173,21 @@ def _problems(
     return problems
 
 
+def _cells(table: Mapping[str, tuple[np.ndarray, np.ndarray]], counts: np.ndarray) -> dict[str, Cell]:
+    return {column: _cell(counted(column, means), images, counts) for column, (means, images) in table.items()}
+
+
 def _cell(means: np.ndarray, images: np.ndarray, counts: np.ndarray) -> Cell:
-    subjects = int((images > 0).sum())
+    """The pictures are those with a value, of the subjects that count."""
+    known = ~np.isnan(means)
+    subjects = int(known.sum())
     low, high = interval(drawn_means(counts, means), subjects)
     mean = mean_over_subjects(means)
-    return _plain({"mean": mean, "low": low, "high": high, "subjects": subjects, "images": int(images.sum())})
+    return _plain({"mean": mean, "low": low, "high": high, "subjects": subjects, "images": int(images[known].sum())})
 
 
-def _short(means: np.ndarray, images: np.ndarray) -> Cell:
-    """Without an interval."""
+def _of_one(means: np.ndarray, images: np.ndarray) -> Cell:
+    """Of one subject: without an interval."""
     return _plain({"mean": mean_over_subjects(means), "images": int(images.sum())})
 
 

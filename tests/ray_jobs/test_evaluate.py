@@ -106,6 +106,16 @@ def test_the_page_and_the_history_are_there(evaluated: Path) -> None:
     assert (evaluated / "report" / "report.md").read_text().strip()
     card = (evaluated / "report" / "model-card-ours.md").read_text()
     assert "18 pictures of 3 subjects" in card
+    for said in (
+        "- base model: ",
+        "- teacher teacher: UNet ",
+        "- negative prompt: none",
+        "Versions: python ",
+        "- measures: clip: ",
+    ):
+        assert said in card, said
+    assert "Hashes: configuration `" in card and "protocol `" in card
+    assert str(evaluated.parent) not in card
     (judged,) = (evaluated / "encoders").glob("step-000000-*/adaface.safetensors")  # a copy, which nobody deletes
     assert f"Judged weights: `adaface.safetensors sha256` {sha256(judged)}." in card
     (history,) = (evaluated.parent / "history").glob("*.parquet")

@@ -31,7 +31,11 @@ class CopyPaste:
     a little above 0 is no wonder; the judge says whether the face itself was copied. nan for pictures that do not show
     the person, as their distances say nothing about copying: without a face, or with a mean cosine to the photos held
     back of less than half of what the given photos have. nan, too, where no photo with a face was given, or none held
-    back (`subjects.given`). Models as in `FaceSimilarity`.
+    back (`subjects.given`), and for the class-word method, which saw no photo: the few of its pictures that look like
+    somebody do so by chance. Models as in `FaceSimilarity`.
+
+    Range -1..1; 0 and less is no copying at all. Where photos of a person are much alike the scale is short, and what
+    lies beyond its ends by noise alone, as much as several times its length, is set to them.
     """
 
     name = "copy_paste"
@@ -44,9 +48,11 @@ class CopyPaste:
 
     def score(self, table: Table, references: Mapping[str, References]) -> Scores:
         scores: Scores = {}
+        shown = np.array([picture.method != table.baseline for picture in table.pictures], dtype=bool)
         for name in self._recognisers:
             faces, copied = table.features.embeddings[name], table.nothing()
             for own, rows in table.by_subject(references):
+                rows = rows[shown[rows]]
                 given, held_back = own.faces(name, own.given), own.faces(name, own.held_back)
                 seen = rows[has_face(faces[rows])]
                 if len(given) and len(held_back) and len(seen):
@@ -63,7 +69,8 @@ def _copied(faces: np.ndarray, given: np.ndarray, held_back: np.ndarray) -> np.n
     length = 1 - real[to_given.argmax(axis=1)] - of_new
     usable = (length > _SHORTEST) & (to_held_back >= _RECOGNISABLE * real.mean())
     nearer = to_given.max(axis=1) - to_held_back
-    return np.divide(nearer - of_new, length, out=np.full(len(faces), np.nan), where=usable)
+    share = np.divide(nearer - of_new, length, out=np.full(len(faces), np.nan), where=usable)
+    return np.clip(share, -1.0, 1.0)
 
 
 def _nearer_of_new(given: np.ndarray, held_back: np.ndarray) -> float:

@@ -141,11 +141,12 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
         )
     for face in faces:
         columns[f"face_{face.name}_or_0"] = Column(
-            f"Face similarity, no face counted as 0{by[face.name]}",
+            f"Face similarity, no face as 0{by[face.name]}",
             "As face similarity, with 0 for a picture in which no face was found, so that failures cost something.",
             "higher",
             "identity",
             face.words,
+            main=True,
         )
     columns["detected"] = Column(
         "Face found",
@@ -210,17 +211,19 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
             "higher",
             "picture",
             f"CLIP {model}" if name == "clip" else f"{name} {model}",
+            main=True,
         )
     for face in faces:
         columns[f"copy_{face.name}"] = Column(
             f"Copying{by[face.name]}",
             "How much nearer the face is to a photo that the method was given than to photos of the same person that were "
-            "held back: 0 as a new photo of the person would be, 1 as a copy. Pictures that do not show the person have no "
-            "such value.",
+            "held back: 0 as a new photo of the person would be, 1 as a copy; 0 and less is no copying. Pictures that do not "
+            "show the person have no such value, nor has the class word, which saw no photo.",
             "lower",
             "guard",
             face.words,
             main=True,
+            enough=0.0,
         )
     columns |= _parity(faces[0], clip, encoders)
     for face in faces[1:]:
@@ -234,7 +237,12 @@ def _known(faces: Sequence[Recogniser], clip: str, encoders: Mapping[str, str], 
 def _parity(first: Recogniser, clip: str, encoders: Mapping[str, str]) -> dict[str, Column]:
     """The original's own numbers."""
     told = {
-        "face": ("Face similarity", "pictures without a face are left out", first.model),
+        "face": (
+            "Face similarity",
+            "pictures without a face are left out, a prompt without any face counts as 0, and subjects with 0 or less are "
+            "left out of the mean over subjects",
+            first.model,
+        ),
         "clip_text": ("Text alignment", "the plain cosine with the class word's prompt", f"CLIP {clip}"),
         "clip_image": ("Likeness to the photos, CLIP", "the plain cosine of all pairs", f"CLIP {clip}"),
     }
@@ -242,7 +250,15 @@ def _parity(first: Recogniser, clip: str, encoders: Mapping[str, str]) -> dict[s
         name: (f"Likeness to the photos, {name}", "the plain cosine of all pairs", model)
         for name, model in encoders.items()
     }
-    return {
+    no_face = Column(
+        "No face, original",
+        "The original's share of exceptions: pictures in which its detector, run its way, found no face.",
+        "lower",
+        "parity",
+        first.model,
+        share=True,
+    )
+    columns = {
         f"parity_{name}": Column(
             f"{label}, original",
             f"The original's number, with its resizing and its choice of faces: {what}. For comparison with its figures.",
@@ -252,6 +268,7 @@ def _parity(first: Recogniser, clip: str, encoders: Mapping[str, str]) -> dict[s
         )
         for name, (label, what, model) in told.items()
     }
+    return columns | {"parity_no_face": no_face}
 
 
 def _factor(name: str, direction: Direction, known: Mapping[str, Column]) -> Column | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adaface.evaluation.prompts import Prompt
+from adaface.evaluation.reference_faces import ReferenceFaces
 
 # Columns of the scores that say which picture a row is about.
 KEYS = ("method", "subject", "prompt_id", "category", "k")
@@ -30,6 +31,7 @@ class Column:
         short: one word for captions under pictures.
         share: written as a percentage.
         main: stands in the headline table; the others only among all measures.
+        enough: values at least as good as this are all equally good; None: there are none such.
     """
 
     label: str
@@ -40,6 +42,7 @@ class Column:
     short: str = ""
     share: bool = False
     main: bool = False
+    enough: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class SubjectInfo:
         given: which of them the methods were shown; None: all.
         photo_count: of the folder, where `photos` are only some of them.
         ceiling: recogniser -> mean cosine between two different photos of this person.
+        faces: what the detector makes of all the photos; None: not known.
     """
 
     name: str
@@ -68,6 +72,7 @@ class SubjectInfo:
     given: Sequence[int] | None = None
     photo_count: int | None = None
     ceiling: Mapping[str, float | None] = field(default_factory=dict)
+    faces: ReferenceFaces | None = None
 
 
 @dataclass(frozen=True)

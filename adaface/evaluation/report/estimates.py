@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from adaface.evaluation.report.coverage import is_thin
 from adaface.evaluation.report.data import Column, ReportData
+
+# Of fewer, what is called a 95 % interval is none: with 4 it holds the true mean in 79 % of cases (see `bootstrap`), and
+# with 2 it is no more than the two values.
+LEAST_SUBJECTS = 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over subjects and its 95 % interval, nan where undefined."""
+    """A mean over subjects and its 95 % interval, nan where undefined; `subjects` 0: not known how many."""
 
     mean: float
     low: float
@@ -27,12 +32,14 @@ class Estimate:
 
     @property
     def bounded(self) -> bool:
-        """Whether there is an interval: not with one subject."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+        """Whether there is an interval that is worth its name."""
+        few = 0 < self.subjects < LEAST_SUBJECTS
+        return bool(np.isfinite(self.low) and np.isfinite(self.high)) and not few
 
     def ends(self) -> list[float]:
-        """All finite numbers of it, for the range of an axis."""
-        return [value for value in (self.mean, self.low, self.high) if np.isfinite(value)]
+        """All finite numbers of it that are shown, for the range of an axis."""
+        shown = (self.mean, self.low, self.high) if self.bounded else (self.mean,)
+        return [value for value in shown if np.isfinite(value)]
 
 
 def number(value: Any) -> float:
@@ -66,10 +73,9 @@ def by_category(data: ReportData, method: str, category: str, column: str) -> Es
     return estimate(data.summary.get("by_category", {}).get(method, {}).get(category, {}).get(column))
 
 
-def group_mean(data: ReportData, kind: str, method: str, key: str, column: str) -> float:
-    """Of one subject (`kind` "subject") or prompt ("prompt"); nan where undefined."""
-    cell = data.summary.get(f"by_{kind}", {}).get(method, {}).get(key, {}).get(column) or {}
-    return number(cell.get("mean"))
+def of_group(data: ReportData, kind: str, method: str, key: str, column: str) -> Estimate:
+    """Of one prompt (`kind` "prompt"), or of one subject ("subject"), which has no interval over subjects."""
+    return estimate(data.summary.get(f"by_{kind}", {}).get(method, {}).get(key, {}).get(column))
 
 
 def ceiling(data: ReportData, recogniser: str) -> float:
@@ -98,18 +104,25 @@ def by_definition(data: ReportData, method: str, column: str) -> bool:
 def best(data: ReportData, column: str, about: Column) -> tuple[str | None, set[str]]:
     """The best method, and those that the run cannot tell from it: their paired difference has 0 in its interval.
 
-    (None, empty) where fewer than two methods have a value, or no value is better than another.
+    A mean over less than half of a method's pictures takes no part. Where several methods are the best, as those with
+    values of `about.enough` or better are, none is named and all of them are in the set. (None, empty) where fewer than
+    two methods have a value, or no value is better than another.
     """
     known = {
         method.name: found.mean
         for method in data.methods
-        if (found := overall(data, method.name, column)).known and not by_definition(data, method.name, column)
+        if (found := overall(data, method.name, column)).known
+        and not by_definition(data, method.name, column)
+        and not is_thin(data, method.name, column)
     }
-    if about.direction == "none" or len(known) < 2 or len(set(known.values())) == 1:
-        return None, set()
     sign = 1 if about.direction == "higher" else -1
-    top = max(known, key=lambda method: sign * known[method])
-    return top, {method for method in known if method != top and _same(data, column, top, method)}
+    most = np.inf if about.enough is None else sign * about.enough
+    worth = {method: min(sign * mean, most) for method, mean in known.items()}
+    if about.direction == "none" or len(set(worth.values())) < 2:
+        return None, set()
+    first = [method for method in worth if worth[method] == max(worth.values())]
+    level = {method for method in worth if method not in first and _same(data, column, first[0], method)}
+    return (first[0], level) if len(first) == 1 else (None, level | set(first))
 
 
 def _same(data: ReportData, column: str, a: str, b: str) -> bool:

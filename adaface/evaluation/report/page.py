@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adaface.evaluation.reference_faces import LEAST_SCORE
 from adaface.evaluation.report.charts import CATEGORIES, category_charts, history_charts, tradeoffs
 from adaface.evaluation.report.choices import undetected
 from adaface.evaluation.report.data import ReportData
 from adaface.evaluation.report.drawing import hues, key
+from adaface.evaluation.report.estimates import LEAST_SUBJECTS
 from adaface.evaluation.report.pictures import Photos, shown_cases, shown_faceless, shown_grids
 from adaface.evaluation.report.tables import measure_groups, prompt_table, provenance, subject_table, undetected_table
 from adaface.evaluation.report.thumbnails import Thumbnails
@@ -52,6 +54,8 @@ def _content(data: ReportData) -> dict[str, Any]:
         ],
         "keys": {name: key(hue) for name, hue in colours.items()},
         "subject_count": len(data.subjects),
+        "least_subjects": LEAST_SUBJECTS,
+        "own_methods": [method.name for method in data.methods if method.kind == "entry_point"],
         "prompt_count": len(data.prompts),
         "category_count": len({prompt.category for prompt in data.prompts}),
         "category_limit": CATEGORIES,
@@ -60,6 +64,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "looked": data.has("detected"),
         "compared": bool(data.baseline and data.teacher),
         "recogniser": data.recogniser,
+        "least_score": f"{LEAST_SCORE:.2f}",
         "draws": data.summary.get("draws") or {},
         "headline": measure_groups(data, main=True),
         "tradeoffs": tradeoffs(data),

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 
 from adaface.evaluation.report.columns import DIRECTIONS, GROUPS
+from adaface.evaluation.report.coverage import covered, thin_words
 from adaface.evaluation.report.data import Column, ReportData
 from adaface.evaluation.report.drawing import hues
 from adaface.evaluation.report.estimates import (
+    LEAST_SUBJECTS,
     Estimate,
     best,
     by_definition,
     ceiling,
     columns_in,
-    group_mean,
     number,
+    of_group,
     overall,
     recognisers,
 )
 from adaface.evaluation.report.strips import strip_svg
-from adaface.evaluation.report.wording import without_credentials, write, write_count, write_range
+from adaface.evaluation.report.wording import UNKNOWN, without_credentials, write, write_count, write_range
 
 SUBJECT_ROWS = 200
 PROMPT_ROWS = 300
@@ -51,12 +53,13 @@ def _measure(data: ReportData, name: str, column: Column, colours: Mapping[str, 
     cells = [
         {
             "method": method,
-            "title": _coverage(found) if found.known else "not measured",
+            "title": _coverage(data, method, name, found) if found.known else "not measured",
+            "thin": thin_words(data, method, name),
             "value": write(found.mean, column.share),
             "range": "" if by_definition(data, method, name) else write_range(found, column.share),
             "best": method == top,
             "level": method in level,
-            "note": _note(data, method, name, found.known),
+            "note": _note(data, method, name, found),
         }
         for method, found in estimates.items()
     ]
@@ -79,19 +82,27 @@ def _similarity_of(column: str) -> str:
     return column.removeprefix("face_").removesuffix("_or_0") if column.startswith("face_") else ""
 
 
-def _coverage(found: Estimate) -> str:
+def _coverage(data: ReportData, method: str, column: str, found: Estimate) -> str:
     """What a mean is about."""
     of = write_count(found.subjects, "subject")
-    return of if found.images is None else f"{of}, {write_count(found.images, 'picture')}"
+    if found.images is None:
+        return of
+    known, asked = covered(data, method, column)
+    some = f"{known:,} of {asked:,} pictures" if known < asked else write_count(found.images, "picture")
+    return f"{of}, {some}"
 
 
-def _note(data: ReportData, method: str, column: str, known: bool) -> str:
+def _note(data: ReportData, method: str, column: str, found: Estimate) -> str:
     """What stands in the place of an interval."""
     if by_definition(data, method, column):
         return "by definition"
     if column == "undisturbed" and method == data.baseline:
         return "the yardstick"
-    return "" if known else "not measured"
+    if column.startswith("copy_") and method == data.baseline:
+        return "saw no photo"
+    if found.known and 0 < found.subjects < min(LEAST_SUBJECTS, len(data.summary.get("subjects", ()))):
+        return f"of {write_count(found.subjects, 'subject')} alone"
+    return "" if found.known else "not measured"
 
 
 def ceilings(data: ReportData) -> list[tuple[str, str]]:
@@ -114,9 +125,25 @@ def subject_table(data: ReportData) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for subject in data.subjects[:SUBJECT_ROWS]:
         limit = number(subject.ceiling.get(data.recogniser or ""))
-        value = f"{limit:.6g}" if np.isfinite(limit) else ""
-        rows.append({"name": subject.name, "remark": subject.class_word, "ceiling": write(limit), "value": value})
+        faces = subject.faces
+        rows.append(
+            {
+                "name": subject.name,
+                "remark": subject.class_word,
+                "doubt": faces is not None and faces.may_be_no_person,
+                "photos": [
+                    _fact(write(limit), limit),
+                    _fact(f"{faces.found} of {faces.photos}", faces.found / faces.photos) if faces else _fact(),
+                    _fact(write(faces.score, decimals=2), faces.score) if faces else _fact(),
+                ],
+            }
+        )
     return _matrix(data, "subject", [subject.name for subject in data.subjects], rows)
+
+
+def _fact(text: str = UNKNOWN, value: float = float("nan")) -> dict[str, str]:
+    """A cell about the photos of a subject, with what it is sorted by."""
+    return {"text": text, "value": f"{value:.6g}" if np.isfinite(value) else ""}
 
 
 def prompt_table(data: ReportData) -> dict[str, Any]:
@@ -134,19 +161,21 @@ def _matrix(data: ReportData, kind: str, keys: list[str], rows: list[dict[str, A
     for row in rows:
         row["cells"] = []
     for name, column in columns:
-        means = np.array(
-            [[group_mean(data, kind, method.name, key, name) for method in data.methods] for key in keys[: len(rows)]]
-        ).reshape(len(rows), len(data.methods))
+        table = [
+            [of_group(data, kind, method.name, key, name) for method in data.methods] for key in keys[: len(rows)]
+        ]
+        means = np.array([[found.mean for found in line] for line in table]).reshape(len(rows), len(data.methods))
         shades = _shades(means, column.direction == "lower")
-        for row, values, tints in zip(rows, means.tolist(), shades.tolist(), strict=True):
+        for row, line, tints in zip(rows, table, shades.tolist(), strict=True):
             row["cells"] += [
                 {
-                    "text": write(value, column.share, 2) if not column.share else write(value, True),
-                    "value": f"{value:.6g}" if np.isfinite(value) else "",
+                    "text": write(found.mean, column.share, 2),
+                    "title": _interval_words(found, column.share),
+                    "value": f"{found.mean:.6g}" if found.known else "",
                     "tint": tint,
                     "first": place == 0,
                 }
-                for place, (value, tint) in enumerate(zip(values, tints, strict=True))
+                for place, (found, tint) in enumerate(zip(line, tints, strict=True))
             ]
     return {
         "columns": [{"label": column.label, "better": DIRECTIONS[column.direction]} for _, column in columns],
@@ -154,6 +183,12 @@ def _matrix(data: ReportData, kind: str, keys: list[str], rows: list[dict[str, A
         "rows": rows,
         "all": len(keys),
     }
+
+
+def _interval_words(found: Estimate, share: bool) -> str:
+    """`0.31–0.42 over 16 subjects`; "" without an interval."""
+    span = write_range(found, share)
+    return f"{span} over {write_count(found.subjects, 'subject')}" if span else ""
 
 
 def _shades(means: np.ndarray, lower: bool) -> np.ndarray:

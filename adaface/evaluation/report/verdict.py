@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from adaface.evaluation.report.data import Column, ReportData
-from adaface.evaluation.report.estimates import overall, recognisers
+from adaface.evaluation.reference_faces import LEAST_SCORE
+from adaface.evaluation.report.data import Column, ReportData, SubjectInfo
+from adaface.evaluation.report.estimates import LEAST_SUBJECTS, overall, recognisers
 from adaface.evaluation.report.wording import write, write_count, write_percent, write_with_range
 
 SENTENCES = 3  # methods that the first lines speak of
@@ -66,17 +67,23 @@ def finding_rows(data: ReportData) -> list[dict[str, str]]:
     return rows
 
 
-def gaps_in_measurement(data: ReportData) -> list[str]:
-    """What the numbers leave out, as far as the scores show it."""
+def gaps_in_measurement(data: ReportData, *, named: bool = True) -> list[str]:
+    """What the numbers leave out, as far as the scores show it; subjects are `named` or only counted."""
     notes = []
     if not len(data):
         return ["No picture was scored, so there is nothing to show but how it was asked for."]
     subjects = len({str(name) for name in data.scores["subject"]})
     if subjects == 1:
         notes.append("There is one subject: nothing can be said about other people, so there are no intervals.")
+    elif subjects < LEAST_SUBJECTS:
+        notes.append(
+            f"There are only {subjects} subjects: too few for intervals, of which the report shows none with fewer than "
+            f"{LEAST_SUBJECTS}. Differences between methods may be those of who was drawn."
+        )
     elif subjects < 8:
         notes.append(
-            f"There are only {subjects} subjects. Intervals over so few are rough, and too narrow rather than too wide."
+            f"There are only {subjects} subjects. Intervals over so few are too narrow: those called 95% hold the true mean "
+            "in about 79% of cases with 4 subjects, and in 90% with 8."
         )
     if data.baseline is None:
         notes.append("There is no class-word method: nothing says what a stranger scores and what the text allows.")
@@ -97,12 +104,38 @@ def gaps_in_measurement(data: ReportData) -> list[str]:
         notes.append(
             "Neither CLIP nor a scene classifier was at work: nothing here says whether pictures follow their text."
         )
+    if data.subjects and recognisers(data) and not any(_held_back(subject) for subject in data.subjects):
+        notes.append(
+            "Copying of photos was not measured: the methods were given all photos of everybody (subjects.given), so there is "
+            "none to tell a person known from a photo pasted."
+        )
+    notes += _no_people(data, named)
     notes += _uneven(data)
     empty = [about.label for name, about in data.columns.items() if name in data.scores and not data.has(name)]
     if empty:
         notes.append(f"No picture has a value for: {'; '.join(empty)}.")
     broken = [_lost(data, column, about) for column, about in data.columns.items() if _unexpected(data, column)]
     return notes + broken
+
+
+def _no_people(data: ReportData, named: bool) -> list[str]:
+    found = [(one.name, one.faces.score) for one in data.subjects if one.faces and one.faces.may_be_no_person]
+    if not named and found:
+        return [
+            f"{write_count(len(found), 'subject')} may be no person: the detector's median score on the photos is below "
+            f"{LEAST_SCORE:.2f}."
+        ]
+    return [
+        f"{name} may be no person: on its photos the detector's median score is {score:.2f}, below {LEAST_SCORE:.2f}. Its "
+        "similarities are of what the detector takes for a face."
+        for name, score in found
+    ]
+
+
+def _held_back(subject: SubjectInfo) -> bool:
+    """Whether there are photos that the methods were not shown."""
+    photos = len(subject.photos) if subject.photo_count is None else subject.photo_count
+    return subject.given is not None and len(subject.given) < photos
 
 
 def _uneven(data: ReportData) -> list[str]:

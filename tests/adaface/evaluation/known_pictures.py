@@ -98,7 +98,7 @@ def known() -> tuple[Table, dict[str, References]]:
     """The album through all models, those of parity included."""
     everything, models = album(), reader("parity")
     references = {
-        subject.name: References(subject, models.read(photos))
+        subject.name: References(subject, models.read(photos, photos=True))
         for subject, photos in zip(everything.subjects, everything.photos, strict=True)
     }
     words = {subject.name: subject.class_word for subject in everything.subjects}

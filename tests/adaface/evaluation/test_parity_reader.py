@@ -63,7 +63,7 @@ def found(clip, dino, images) -> Gallery:
     running = Running.on("cpu", batch=2)
     faces = PerceptionConfig(pack=str(WEIGHTS / "pack"), device="cpu")
     models = ParityReader(faces, ClipFeatures(clip, running), {"dino": VisionTransformer(dino, running)})
-    return models.read(images)
+    return models.read(images, photos=True)
 
 
 def nearest(image: np.ndarray, side: int) -> np.ndarray:
@@ -197,6 +197,7 @@ def test_scores_are_the_means_over_all_pairs(found, whole, clip):
         expected.append(np.mean(pairs) if pairs else np.nan)
     assert np.isnan(expected[1])
     assert scores["parity_face"] == pytest.approx(expected, abs=1e-4, nan_ok=True)
+    assert scores["parity_no_face"].tolist() == [0, 1, 0]
     assert scores["parity_clip_text"] == pytest.approx(whole["parity_clip"][drawn] @ text[0], abs=2e-5)
 
 
@@ -207,3 +208,19 @@ def test_the_original_texts_are_cut_and_of_unit_length(clip):
         tokens = features._tokenizer(TEXTS, padding=True, return_tensors="pt")
         made = model.get_text_features(**tokens)
     np.testing.assert_allclose(features.texts(TEXTS), unit(getattr(made, "pooler_output", made)), atol=2e-5)
+
+
+def test_what_was_drawn_has_been_through_the_originals_file(clip, images, tmp_path):
+    """Photos are read as they are; pictures by way of PIL's JPEG with its default quality, which is 75."""
+    faces = PerceptionConfig(pack=str(WEIGHTS / "pack"), device="cpu")
+    models = ParityReader(faces, ClipFeatures(clip, Running.on("cpu")), {})
+    saved = []
+    for index in (0, 4):
+        Image.fromarray(images[index]).save(tmp_path / f"{index}.jpg")
+        saved.append(np.asarray(Image.open(tmp_path / f"{index}.jpg")))
+    drawn = [images[0], images[4]]
+    found, again, photos = models.read(drawn), models.read(saved, photos=True), models.read(drawn, photos=True)
+    for name in ("parity_face", "parity_clip"):
+        rows, expected, plain = ({**one.embeddings, **one.images}[name] for one in (found, again, photos))
+        np.testing.assert_array_equal(rows, expected)
+        assert abs(rows - plain).max() > 1e-4

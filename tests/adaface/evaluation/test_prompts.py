@@ -126,19 +126,15 @@ def test_lines_with_and_without_a_subject(tmp_path):
         "",
         "a {} on Mars",
         "a z   riding a horse",
-        "oil painting of a Young Woman with a man",
+        "oil painting of an old woman with a dog",
         "in a boat on a lake",
-        "a man-made island",
-        "a zebra and a policewoman",
     ]
     prompts = load_prompts([write(tmp_path, "\ufeff" + "\r\n".join(lines))])
     assert [prompt.text for prompt in prompts] == [
         "a {} on Mars",
         "a {} riding a horse",
-        "oil painting of a {} with a man",
-        "{} in a boat on a lake",
-        "{} a man-made island",
-        "{} a zebra and a policewoman",
+        "oil painting of a {} with a dog",
+        "a {} in a boat on a lake",
     ]
     assert {prompt.category for prompt in prompts} == {"mine"}
 

@@ -53,7 +53,10 @@ def test_pictures_are_averaged_in_a_subject_first():
         "x": {"clip_text": {"mean": pytest.approx(0.4), "images": 4}},
         "y": {"clip_text": {"mean": 1.0, "images": 1}},
     }
-    assert summary.by_prompt["a"]["p"]["clip_text"] == {"mean": pytest.approx((0.2 + 1.0) / 2), "images": 3}
+    prompt = summary.by_prompt["a"]["p"]["clip_text"]
+    assert prompt["mean"] == pytest.approx((0.2 + 1.0) / 2) and (prompt["subjects"], prompt["images"]) == (2, 3)
+    assert prompt["low"] == pytest.approx(0.2) and prompt["high"] == pytest.approx(1.0)
+    assert summary.by_prompt["a"]["q"]["clip_text"]["low"] is None  # of one subject
     place, wear = (summary.by_category["a"][name]["clip_text"] for name in ("place", "wear"))
     assert place["mean"] == pytest.approx(0.6) and place["subjects"] == 2 and place["low"] < place["mean"]
     assert wear["mean"] == pytest.approx(0.6) and wear["subjects"] == 1 and wear["low"] is None

@@ -68,13 +68,14 @@ def test_scoring_leaves_features_and_references_as_they_are():
 
 def test_references_are_read_once_and_scores_need_no_network(monkeypatch):
     """The original read ten photos and their ten masks anew for each of its 47 prompts."""
-    _, photos = known()
+    _, known_photos = known()
     read = []
 
     class Counting:
-        def read(self, images):
+        def read(self, images, *, photos=False):
+            assert photos, "no picture of a method"
             read.append(len(images))
-            return photos[f"person-{len(read) - 1}"].gallery
+            return known_photos[f"person-{len(read) - 1}"].gallery
 
     monkeypatch.setattr("adaface.evaluation.references.read_references", lambda subject, side: [None] * 5)
     found = reference_features(album().subjects, Counting())

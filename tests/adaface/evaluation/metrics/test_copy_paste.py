@@ -59,3 +59,20 @@ def test_pictures_of_nobody_and_of_others_copy_nothing():
 )
 def test_where_there_is_no_scale_there_is_no_score(photos, given):
     assert np.isnan(copied([X, at(0.6)], photos, given)).all()
+
+
+def test_the_class_word_saw_no_photo_and_copies_none():
+    """Equal faces: of the baseline they are chance, of a method they are copies."""
+    pictures = [picture(method="sd"), picture(method="m")]
+    own = references(gallery([X, at(0.6)]), given=[0])
+    found = METRIC.score(table(pictures, gallery([X, X]), baseline="sd"), own)["copy_r"]
+    assert np.isnan(found[0]) and found[1] == pytest.approx(1)
+    assert METRIC.score(table(pictures, gallery([X, X])), own)["copy_r"] == pytest.approx([1, 1])
+
+
+def test_a_short_scale_does_not_make_large_numbers():
+    """Photos that agree at .99: a picture at .8 of the held-back one would have -20 and more."""
+    other_side = np.array([0.8, -0.6, 0], np.float32)
+    found = copied([other_side, at(0.8), X, at(0.99)], [X, at(0.99)], given=[0])
+    assert found[1] == -1 and found[2] == pytest.approx(1) and found[3] == pytest.approx(-1)
+    assert found[0] == 1  # nearer to the given photo, whatever the scale

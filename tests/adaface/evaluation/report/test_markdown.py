@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from adaface.evaluation.reference_faces import ReferenceFaces
 from adaface.evaluation.report import ReportData, markdown, model_card_section
+from adaface.evaluation.report.card import judged, with_section
 from adaface.evaluation.report.markdown import plain
 
 
@@ -46,6 +49,34 @@ def test_model_card_compares_with_teacher_and_baseline(run: ReportData) -> None:
     assert f"`sha256` {'ab' * 32}" in text
     assert "(lower is better)" in text
     assert "person0" not in text  # people are counted, not named
+
+
+def test_model_card_says_by_which_models_and_versions(make: Callable[..., ReportData]) -> None:
+    models = {"base": "b" * 64, "measures: clip": "openai/clip", "adaface: w": "1" * 64, "other: w": "2" * 64}
+    provenance = {"models": models, "versions": {"torch": "2.13"}, "protocol hash": "feed", "configuration": "a: 1\n"}
+    dog = ReferenceFaces(10, 9, 0.638, 0.65, 0.0)
+    run = make(methods=("class-word", "adaface", "other"), provenance=provenance)
+    run = replace(run, subjects=[replace(one, faces=dog) for one in run.subjects])
+    text = model_card_section(run, "adaface")
+    assert f"- base: {'b' * 64}\n- measures: clip: openai/clip\n- adaface: w: {'1' * 64}\n\n" in text
+    assert "2" * 64 not in text  # of a method that the section does not speak of
+    assert "Versions: torch 2.13." in text and "Hashes: protocol `feed`." in text and "a: 1" not in text
+    assert "9 subjects may be no person" in text and "person0" not in text
+
+
+def test_a_section_takes_the_place_of_the_older_one(run: ReportData) -> None:
+    section = model_card_section(run, "adaface")
+    assert judged(section) == ["ab" * 32]
+    card = "# An encoder\n\nText.\n\n## Before you use it\n\nAsk.\n"
+    once = with_section(card, section)
+    assert once == f"{card}\n{section}"
+    assert with_section(once, section) == once
+    older = "# An encoder\n\n## Evaluation\n\nOld numbers.\n\n### More\n\n## Evaluation of others\n\nStays.\n"
+    newer = with_section(older, section)
+    assert newer == f"# An encoder\n\n{section}\n## Evaluation of others\n\nStays.\n"
+    assert with_section("", section) == section
+    with pytest.raises(ValueError, match="it does not begin with '## Evaluation'"):
+        with_section(card, "# Report\n")
 
 
 def test_model_card_of_a_method_alone(make: Callable[..., ReportData]) -> None:

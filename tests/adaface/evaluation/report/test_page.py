@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaface.evaluation.report import ReportData, SubjectInfo, build_report
+from adaface.evaluation.report import ReportData, SubjectInfo, build_report, markdown
+from adaface.evaluation.report.tables import measure_groups
 from adaface.evaluation.summary import Summary
 from tests.adaface.evaluation.report.html_page import Page
 
@@ -309,7 +310,36 @@ def test_one_subject_has_no_intervals(make: Callable[..., ReportData]) -> None:
 
 
 def test_few_subjects_are_pointed_out(make: Callable[..., ReportData]) -> None:
-    assert "There are only 3 subjects." in Page(build_report(make(subjects=3, runs=0))).text("")
+    text = Page(build_report(make(subjects=4, runs=0))).text()
+    assert "There are only 4 subjects." in text and "in about 79% of cases with 4 subjects" in text
+    assert "with 95% intervals" in text
+
+
+def test_of_two_or_three_subjects_no_interval_is_shown(make: Callable[..., ReportData]) -> None:
+    data = make(subjects=3, runs=0)
+    cell = data.summary["overall"]["adaface"]["clip_text"]
+    assert cell["low"] < cell["mean"] < cell["high"], "the summary has it, for whoever knows what it is worth"
+    page = Page(build_report(data))
+    assert "There are only 3 subjects: too few for intervals" in page.text()
+    assert "with 95% intervals" not in page.text() and "Bars are 95%" not in page.text()
+    rows = [row for group in measure_groups(data, main=True) for row in group["rows"]]
+    assert {cell["range"] for row in rows for cell in row["cells"]} == {""}
+    assert "whisker" not in "".join(row["strip"] for row in rows)
+    assert "(" not in markdown(data).split("| Text alignment")[1].splitlines()[0]
+
+
+def test_what_own_methods_do_with_a_seed_is_not_claimed(make: Callable[..., ReportData]) -> None:
+    same = "given the same seed, which is the same noise"
+    assert same in Page(build_report(make(runs=0))).text()
+    data = make(runs=0)
+    own = [replace(one, kind="entry_point") if one.name == "adaface" else one for one in data.methods]
+    text = Page(build_report(replace(data, methods=own))).text()
+    assert same not in text and "whether adaface draws with it is not known here" in text
+
+
+def test_failures_and_likeness_stand_in_the_headline(run: ReportData) -> None:
+    rows = [row["name"] for group in measure_groups(run, main=True) for row in group["rows"]]
+    assert {"face_pack", "face_pack_or_0", "face_judge_or_0", "clip_image", "dino"} <= {*rows}
 
 
 def test_methods_that_drew_different_pictures(make: Callable[..., ReportData]) -> None:
