@@ -173,7 +173,7 @@ def _one_step_pictures(
     """(2G, 3, H, W) in -1..1: what student, then teacher, make of a start in one guided step."""
     models = own.models
     subject = same_contexts(states.composed, own.layers)
-    teacher = _teacher_contexts(own, batch, stage, states.composed, states.class_composed, states.slots, start)
+    teacher = _teacher_contexts(own, batch, stage, states.composed, states.class_composed, states.slots[1], start)
     nothing = same_contexts(own.nothing, own.layers).expand(len(subject), -1, -1, -1, -1)
     with layer_contexts(models.unet):
         contexts = torch.cat([nothing, subject, teacher])
@@ -222,22 +222,22 @@ def _unet_terms(
         return {}
     rows = teachable.nonzero()[:, 0]
     start = start.select(rows)
-    single, composed, of_class, of_class_composed, slots = (
-        each[rows]
-        for each in (states.single, states.composed, states.class_single, states.class_composed, states.slots)
+    single, composed, of_class, of_class_composed = (
+        each[rows] for each in (states.single, states.composed, states.class_single, states.class_composed)
     )
-    around = states.around[rows] if states.around is not None else None
+    alone, in_composition = states.slots[:, rows]
     contexts = [
         same_contexts(single, own.layers),
         same_contexts(composed, own.layers),
-        _teacher_contexts(own, batch, stage, single, of_class, slots, start),
-        _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),
+        _teacher_contexts(own, batch, stage, single, of_class, alone, start),
+        _teacher_contexts(own, batch, stage, composed, of_class_composed, in_composition, start),
     ]
     unet = own.models.unet
     with layer_contexts(unet), capture(unet, own.places if looks else ()) as captured:
         predicted = _predicted(own, contexts, start) if looks else _composed_with_gradient(own, contexts, start)
     by_layer = layer_weights(own.places)
-    scores = {name: found.scores(slots.repeat(4, 1).float()) for name, found in captured.items()}
+    slots = torch.cat([alone, in_composition] * 2).float()
+    scores = {name: found.scores(slots) for name, found in captured.items()}
     features = {name: found.features for name, found in captured.items()}
     terms: dict[str, Tensor] = {}
     if "noise_delta" in wanted:
@@ -254,10 +254,9 @@ def _unet_terms(
         # the teacher's prompts are looked at no further
         subject = {name: score[: 2 * len(rows)] for name, score in scores.items()}
         behind = None
-        if around is not None:
-            behind = {
-                name: found.scores(around.repeat(4, 1).float())[: 2 * len(rows)] for name, found in captured.items()
-            }
+        if states.around is not None:
+            around = states.around[:, rows].flatten(0, 1).repeat(2, 1).float()
+            behind = {name: found.scores(around)[: 2 * len(rows)] for name, found in captured.items()}
         order = [place.name for place in own.places]
         both = cross_layer_terms(order, cross_layer_weights(own.places), subject, behind)
         terms |= {name: value.view(2, -1).mean(0) for name, value in both.items()}
