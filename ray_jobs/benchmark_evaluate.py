@@ -3,8 +3,8 @@
     python -m ray_jobs.benchmark_evaluate --config configs/evaluate-miniature.yaml
 
 The bare loop is one process: a diffusers pipeline and then calls of the measuring models, nothing kept or written. The
-job draws and measures in two processes at the same time, and writes every picture and every feature. Ratios within one
-run carry over to other machines; pictures per minute do not.
+job draws and measures in two processes at the same time, or in more (`--set cluster.workers=2`), and writes every picture
+and every feature. Ratios within one run carry over to other machines; pictures per minute do not.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class TimedMeasurer(Measurer):
 
 
 def job(config: EvaluateConfig) -> tuple[Pace, int]:
-    """Of the job's two actors, and for how many parts: all but the first one, with which they load their models."""
+    """Of the job's actors, and for how many parts: all but the first of each that draws, with which models are loaded."""
     results: list[dict[str, Any]] = []
     with ray_session(None):
         placed = with_absolute_paths(config)
@@ -79,7 +79,7 @@ def job(config: EvaluateConfig) -> tuple[Pace, int]:
             [{"part": number, "subject": None} for number in range(len(plan.parts))],
             results.append,
         )
-    _, *rest = sorted(results, key=lambda result: result["began"])
+    rest = sorted(results, key=lambda result: result["began"])[config.cluster.workers :]
     pictures = sum(result["images"] for result in rest)
     wall = max(result["ended"] for result in rest) - rest[0]["began"]
     return Pace(wall / pictures, sum(result["cpu"] for result in rest) / pictures), len(rest)
