@@ -27,6 +27,7 @@ from adaface.distill.losses.elastic_matching import elastic_matching
 from adaface.distill.mixing import mixed_contexts, same_contexts
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan, IterationPlan, Row
+from adaface.distill.rollout import sampled_latents
 from adaface.distill.stage import Stage
 from adaface.distill.stage1 import student_core, vectors_of_core
 from adaface.distill.subject_prompts import SubjectPrompts
@@ -36,6 +37,8 @@ from adaface.encoder.model import AdaFaceEncoder
 
 # Guidance of the pictures that the filter looks at (D: shared_step).
 _SUBJECT_GUIDANCE, _TEACHER_GUIDANCE = 5.0, 6.0
+# Of the pictures that the class draws to start from: as many steps as give its colours and places their shape.
+_DRAWN_GUIDANCE, _DRAWN_STEPS = 3.0, 5
 
 Numbers = dict[str, Tensor]  # for the log, without gradient
 
@@ -117,25 +120,51 @@ class _Start:
         return _Start(self.x_t[rows], self.t[rows], self.foreground[rows], self.from_person[rows])
 
 
+@torch.no_grad()
 def _starts(
-    own: Compositional, plan: IterationPlan, batch: BatchPlan, rows: Sequence[Row], faces: Faces, stage: Stage
+    own: Compositional,
+    plan: IterationPlan,
+    batch: BatchPlan,
+    rows: Sequence[Row],
+    faces: Faces,
+    stage: Stage,
+    states: FourStates,
 ) -> list[_Start]:
     """The candidates, each for all G compositions: the same size of the person, other noise, other timesteps."""
-    schedule = own.models.schedule
+    schedule, device, shape = own.models.schedule, own.models.device, faces.latents.shape[1:]
+    by_class = stage.start.picture == "class"
     foreground = faces.has_mask.to(faces.latents)[:, None, None, None]
-    if faces.foreground is not None:
-        foreground = foreground * faces.foreground
+    if faces.foreground is None or by_class:
+        foreground = torch.zeros_like(faces.latents[:, :1])  # nobody knows where the person is
     else:
-        foreground = (foreground * torch.ones_like(faces.latents[:, :1])) * 0  # nobody knows where the person is
+        foreground = foreground * faces.foreground
     draw = draw_start(foreground, plan.generators(batch, rows, "start"), progress=batch.progress, settings=stage.start)
     made = []
     for number in range(stage.filter.starts if own.clip is not None else 1):
         generators = plan.generators(batch, rows, f"candidate {number}")
-        x_start, mask = start_from_person(faces.latents, foreground, draw, generators)
-        t = integers(generators, batch.low, schedule.timesteps).to(own.models.device)
-        noise = normal(generators, x_start.shape[1:], device=own.models.device)
+        if by_class:
+            x_start = _drawn_by_class(own, states.class_composed, normal(generators, shape, device=device))
+            mask = foreground
+        else:
+            x_start, mask = start_from_person(faces.latents, foreground, draw, generators)
+        t = integers(generators, batch.low, schedule.timesteps).to(device)
+        noise = normal(generators, shape, device=device)
         made.append(_Start(schedule.q_sample(x_start, t, noise), t, mask, foreground.flatten(1).any(1)))
     return made
+
+
+def _drawn_by_class(own: Compositional, states: Tensor, noise: Tensor) -> Tensor:
+    """Clean latents (G, 4, h, w) that the base model, told the class in the composition, makes of noise."""
+    contexts = same_contexts(states, own.layers)
+    both = torch.cat([same_contexts(own.nothing, own.layers).expand_as(contexts), contexts])
+    predict = own.models.predict(own.models.unet, both)
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        without, told = predict(x_t.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
+        return without + _DRAWN_GUIDANCE * (told - without)
+
+    with layer_contexts(own.models.unet):
+        return sampled_latents(guided, own.models.schedule, noise, steps=_DRAWN_STEPS)
 
 
 @torch.no_grad()
@@ -150,7 +179,7 @@ def _start_to_learn_from(
     states: FourStates,
 ) -> tuple[_Start, Tensor]:
     """The best candidate of each composition, and (G,) bool whether it teaches anything."""
-    candidates = _starts(own, plan, batch, rows, faces, stage)
+    candidates = _starts(own, plan, batch, rows, faces, stage, states)
     if own.clip is None:
         return candidates[0], torch.ones(len(rows), dtype=torch.bool, device=own.models.device)
     # all at once, as all of a composition's pictures are judged by one text

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adaface.distill.background import BackgroundFeatures
+from adaface.distill.foreground_start import StartSettings
 from adaface.distill.stage import Stage
 from adaface.distill.task import DistillTask
 from adaface.distill.weights import FAMILIES, LossWeights
@@ -125,6 +126,25 @@ def test_every_sample_of_a_group_can_be_in_a_composition(tiny: Tiny) -> None:
     whole, _ = loss_of(task_of(tiny, several), samples(0, 4))
     parts = [loss_of(task_of(tiny, single), samples(first, 1), first)[0] for first in range(4)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-5, atol=0)
+
+
+def test_compositions_can_start_from_what_the_class_draws(tiny: Tiny) -> None:
+    """Of the prompt with the composition, whoever the sample is; every timestep may be the first then."""
+    stage = stage2(losses=dataclasses.replace(NOTHING, noise_delta=1.0), start=StartSettings(picture="class"))
+    stage = dataclasses.replace(stage, plan=dataclasses.replace(stage.plan, compositional_low=0))
+    task = task_of(tiny, stage)
+    with seen_by(tiny.models.unet) as calls:
+        loss, numbers = loss_of(task, samples(0, 4))
+    *drawing, (x, t), (rest, times) = calls
+    assert all(len(seen) == 2 * 2 for seen, _ in drawing), "guided: two groups, with and without the prompt"
+    assert len(x) == 2 and torch.equal(rest, x.repeat(3, 1, 1, 1)) and torch.equal(times, t.repeat(3))
+    assert bool(loss.isfinite()) and loss.requires_grad and float(numbers["noise_delta"]) > 0
+    again = {**samples(4, 4), "person_type": samples(0, 4)["person_type"]}
+    with seen_by(tiny.models.unet) as others:
+        loss_of(task, again)
+    assert len(drawing) > 2 and all(
+        torch.equal(one[0], other[0]) for one, other in zip(drawing, others[: len(drawing)], strict=True)
+    ), "photographs do not matter"
 
 
 # The teacher filter
