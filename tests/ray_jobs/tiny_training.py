@@ -12,6 +12,7 @@ import torch
 
 from adaface.distill.checkpoint import load_checkpoint, save_checkpoint
 from adaface.distill.trainer import StepReport, Trainer
+from adaface.distill.weights import FAMILIES
 from data_pipeline.stream import TrainingStream
 from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_worker import batches_of, build_trainer
@@ -20,6 +21,18 @@ RUN = "a run"
 CLIP = "package://adaface.miniature/weights/clip"
 Configs = Callable[..., DistillConfig]  # changes of `tests.tiny_distill.settings` -> a configuration
 
+# A teacher filter that chooses among starts and turns none down: the networks' pictures are noise, of which none would pass
+ACCEPTS_ALL = {"min_similarity": -1.0, "min_advantage": -2.0}
+# All terms count enough to be seen in the gradients beside the others; by default some are ten thousand times smaller.
+LOSSES = {
+    **dict.fromkeys(FAMILIES["elastic_matching"], 0.1),
+    **dict.fromkeys(FAMILIES["deltas"], 0.1),
+    **dict.fromkeys(FAMILIES["attention_regions"], 0.1),
+    **dict.fromkeys(FAMILIES["cross_layer"], 0.1),
+    "prompt_delta": 0.1,
+    "noise_delta": 1.0,
+}
+PRODIGY = {"name": "prodigy", "rate": None, "first_d": 1e-3}  # whose first steps move something
 
 @contextmanager
 def training(config: DistillConfig, rank: int = 0, world: int = 1) -> Iterator[tuple[Trainer, TrainingStream]]:
