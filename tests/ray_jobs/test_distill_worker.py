@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,16 +16,27 @@ from data_pipeline.training_set import BadSample
 from ray_jobs.cache_latents import encode
 from ray_jobs.distill_worker import choose_panel
 from tests.data_pipeline.streams import keys_of_shard, spoil
-from tests.ray_jobs.tiny_training import CLIP, Configs, equal, go_on, save, training, weights, what_was_done
+from tests.ray_jobs.tiny_training import (
+    ACCEPTS_ALL,
+    CLIP,
+    LOSSES,
+    PRODIGY,
+    Configs,
+    equal,
+    go_on,
+    save,
+    training,
+    weights,
+    what_was_done,
+)
 
 
-@pytest.mark.parametrize(("stage", "optimizer"), [(1, "prodigy"), (2, "adamw")])
+@pytest.mark.parametrize(("stage", "optimizer"), [(1, "prodigy"), (2, "adamw"), (2, "prodigy")])
 def test_going_on_is_the_run_that_never_stopped(configs: Configs, tmp_path: Path, stage: int, optimizer: str) -> None:
-    chosen = {"name": optimizer, "rate": None, "first_d": 1e-3}
-    # the filter and the background token, too: only stage 2 has them
-    this = configs(
-        stage=stage, models={"clip": CLIP, "vision": CLIP}, **{f"stage{stage}": {"stage": {"optimizer": chosen}}}
-    )
+    settings: dict[str, Any] = {"optimizer": {**PRODIGY, "name": optimizer}}
+    if stage == 2:  # all of its losses, the filter and the background token, too: only stage 2 has them
+        settings |= {"plan": {"compositions": 2}, "losses": LOSSES, "filter": ACCEPTS_ALL}
+    this = configs(stage=stage, models={"clip": CLIP, "vision": CLIP}, **{f"stage{stage}": {"stage": settings}})
     with training(this) as (trainer, stream):
         before = weights(trainer)
         whole = [what_was_done(trainer.step()) for _ in range(3)]
@@ -33,6 +45,8 @@ def test_going_on_is_the_run_that_never_stopped(configs: Configs, tmp_path: Path
         assert trainer.finished
         expected = weights(trainer)
     assert not equal(before, expected)
+    learned = [numbers["teachable"] for *_, numbers, _, _ in whole if "teachable" in numbers]
+    assert all(share > 0 for share in learned) and len(learned) == (2 if stage == 2 else 0)
     with training(this) as (trainer, stream):
         assert equal(weights(trainer), before), "a run begins with the same encoder in every process"
         go_on(folder, trainer, stream)
