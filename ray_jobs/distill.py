@@ -76,6 +76,8 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
         lasting = out.read_json(LASTING_FAILURE)["error"] if out.exists(LASTING_FAILURE) else None
         Progress(out).fail(lasting or str(error) or type(error).__name__)
         if lasting is not None:
+        if out.exists(LASTING_FAILURE):  # with which workers return
+            raise RuntimeError("the workers gave up")
             raise ValueError(lasting) from error
         raise
     metrics = {"steps": result.metrics["step"], "loss": result.metrics["loss"]}

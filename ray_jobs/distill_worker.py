@@ -40,17 +40,24 @@ log = logging.getLogger(__name__)
 
 
 def train(settings: Mapping[str, Any]) -> None:
-    """The training function of Ray Train; `settings`: {"config": a DistillConfig as plain values}."""
+    """The training function of Ray Train; `settings`: {"config": a DistillConfig as plain values}.
+
+    What would go wrong again is left in LASTING_FAILURE, and workers that find it there return: an exception is all that
+    Ray Train starts them again for, as often as it may. The job raises it instead.
+    """
+    import ray.train
+
     config = DistillConfig.model_validate(settings["config"])
     out = Storage(f"{config.output}/{config.name}")
     if out.exists(LASTING_FAILURE):
-        raise RuntimeError(out.read_json(LASTING_FAILURE)["error"])
+        return
     try:
         _train(config, out)
     except (ValueError, FloatingPointError) as error:
         # the same data and numbers would bring it here again, after hours perhaps
         out.write_json(LASTING_FAILURE, {"error": str(error)})
-        raise
+        if ray.train.get_context().get_world_size() > 1:
+            raise  # the others wait for this one; started once more, all of them find the file
 
 
 def _train(config: DistillConfig, out: Storage) -> None:

@@ -216,16 +216,20 @@ def test_without_a_whole_checkpoint_there_is_no_list(runs: Path, tmp_path: Path)
 
 
 def test_what_would_fail_again_is_not_tried_again(
-    local_ray: None, tiny: tuple[Path, Path], configs: Configs, tmp_path: Path
+    local_ray: None, tiny: tuple[Path, Path], configs: Configs, tmp_path: Path, workers: int
 ) -> None:
     faces = Path(shutil.copytree(tiny[1] / "out", tmp_path / "faces"))
-    this = configs(tmp_path, data={"datasets": [str(faces)]}, log=LOG, machines={"retries": 3})
+    machines = {"retries": -1, "workers": workers, "cpus_per_worker": 0.5}
+    this = configs(tmp_path, data={"datasets": [str(faces)]}, log=LOG, machines=machines)
     open_training_set(this.data.datasets)  # which is sound, and then no more
     shard = faces / "shards/train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:512] + bytes(len(shard.read_bytes()) - 512))
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("workers", [1, 2])
     with pytest.raises(ValueError, match="train-000000"):
         run(this)
     assert json.loads((tmp_path / "run/progress.json").read_text())["phase"] == "failed"
+    """However often workers that died may be started again."""
     assert "train-000000" in json.loads((tmp_path / "run" / LASTING_FAILURE).read_text())["error"]
 
 
