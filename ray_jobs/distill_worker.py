@@ -23,6 +23,7 @@ from adaface.distill.draws import numpy_generator
 from adaface.distill.features import cross_attentions
 from adaface.distill.initial_encoder import initial_encoder
 from adaface.distill.models import load_frozen
+from adaface.distill.origins import origins_of
 from adaface.distill.panel import Panel
 from adaface.distill.task import DistillTask
 from adaface.distill.trainer import StepReport, Trainer
@@ -72,7 +73,7 @@ def _train(config: DistillConfig, out: Storage) -> None:
     torch.set_num_threads(config.machines.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()
-    run = config_hash(config)
+    run, origins = config_hash(config), origins_of(_init(config), config.run_config.stage.compositions)
 
     trainer = build_trainer(config, device, rank, world)
     with TrainingStream(
@@ -83,7 +84,7 @@ def _train(config: DistillConfig, out: Storage) -> None:
         found = ray.train.get_checkpoint()
         if found is not None:
             with found.as_directory() as folder:
-                stream.load_state(load_checkpoint(Path(folder), trainer, run=run))
+                stream.load_state(load_checkpoint(Path(folder), trainer, run=run, origins=origins))
             log.info("goes on after step %d", trainer.number)
         if rank == 0:
             for left in Path(tempfile.gettempdir()).glob(f"{_prefix(config)}*"):  # of a worker that was killed
@@ -93,7 +94,7 @@ def _train(config: DistillConfig, out: Storage) -> None:
             while not trainer.finished:
                 report = trainer.step()
                 written.step(report, stream.skipped)
-                _tell(config, trainer, stream, written, report, rank, run)
+                _tell(config, trainer, stream, written, report, rank, run, origins)
 
 
 def build_trainer(config: DistillConfig, device: torch.device, rank: int, world: int) -> Trainer:
@@ -113,7 +114,7 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
     uses_background = config.stage == 2 and config.models.vision
     background = BackgroundFeatures(str(config.models.vision), device) if uses_background else None
     encoder = initial_encoder(
-        init=config.run_config.init and fetched(config.run_config.init),
+        init=_init(config),
         multiplier=config.run_config.multiplier,
         teacher_text=config.models.teacher_text,
         text_model=config.models.text_model,
@@ -135,6 +136,11 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         rank=rank,
         wrap=lambda inner: _wrapped(inner, device) if world > 1 else inner,
     )
+
+
+def _init(config: DistillConfig) -> str | None:
+    """The encoder that the run begins with, on this machine."""
+    return config.run_config.init and fetched(config.run_config.init)
 
 
 def _says_more_than_reported(record: logging.LogRecord) -> bool:
@@ -188,6 +194,7 @@ def _tell(
     report: StepReport,
     rank: int,
     run: str,
+    origins: dict[str, str],
 ) -> None:
     """Metrics and, when it is due, a checkpoint, to Ray Train; every worker calls it after every step."""
     import ray.train
@@ -205,7 +212,7 @@ def _tell(
         return
     folder = Path(tempfile.mkdtemp(prefix=_prefix(config)))  # Ray deletes it when it is uploaded
     try:
-        save_checkpoint(folder, trainer, data=stream.state(), run=run)
+        save_checkpoint(folder, trainer, data=stream.state(), run=run, origins=origins)
         written.checkpoint(folder)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)  # a disk that is full has no room for halves of checkpoints
