@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from adaface.distill.origins import origins_of
 from adaface.distill.panel import Panel
 from adaface.distill.task import DistillTask
 from adaface.distill.trainer import StepReport, Trainer
+from data_pipeline.batches import Batches
 from data_pipeline.storage import Storage
-from data_pipeline.stream import TrainingStream, collate
+from data_pipeline.stream import TrainingStream
 from ray_jobs.config_file import config_hash
 from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_log import RunLog
@@ -76,15 +77,17 @@ def _train(config: DistillConfig, out: Storage) -> None:
     run, origins = config_hash(config), origins_of(_init(config), config.run_config.stage.compositions)
 
     trainer = build_trainer(config, device, rank, world)
-    with TrainingStream(
-        config.data, seed=config.run_config.seed, rank=rank, world_size=world, block=config.samples
-    ) as stream:
-        batches = batches_of(stream, config.samples, pin_memory=device.type == "cuda")
+    with (
+        TrainingStream(
+            config.data, seed=config.run_config.seed, rank=rank, world_size=world, block=config.samples
+        ) as stream,
+        Batches(stream, config.samples, pin_for=device if device.type == "cuda" else None) as batches,
+    ):
         trainer.samples = lambda: next(batches)
         found = ray.train.get_checkpoint()
         if found is not None:
             with found.as_directory() as folder:
-                stream.load_state(load_checkpoint(Path(folder), trainer, run=run, origins=origins))
+                batches.load_state(load_checkpoint(Path(folder), trainer, run=run, origins=origins))
             log.info("goes on after step %d", trainer.number)
         if rank == 0:
             for left in Path(tempfile.gettempdir()).glob(f"{_prefix(config)}*"):  # of a worker that was killed
@@ -93,8 +96,8 @@ def _train(config: DistillConfig, out: Storage) -> None:
         with RunLog(config, out, trainer, rank, panel) as written:
             while not trainer.finished:
                 report = trainer.step()
-                written.step(report, stream.skipped)
-                _tell(config, trainer, stream, written, report, rank, run, origins)
+                written.step(report, batches.skipped)
+                _tell(config, trainer, batches, written, report, rank, run, origins)
 
 
 def build_trainer(config: DistillConfig, device: torch.device, rank: int, world: int) -> Trainer:
@@ -181,15 +184,10 @@ def choose_panel(config: DistillConfig, stream: TrainingStream) -> Panel:
     )
 
 
-def batches_of(stream: TrainingStream, size: int, *, pin_memory: bool) -> Iterator[dict[str, Any]]:
-    while True:
-        yield collate([next(stream) for _ in range(size)], pin_memory=pin_memory)
-
-
 def _tell(
     config: DistillConfig,
     trainer: Trainer,
-    stream: TrainingStream,
+    batches: Batches,
     written: RunLog,
     report: StepReport,
     rank: int,
@@ -212,7 +210,7 @@ def _tell(
         return
     folder = Path(tempfile.mkdtemp(prefix=_prefix(config)))  # Ray deletes it when it is uploaded
     try:
-        save_checkpoint(folder, trainer, data=stream.state(), run=run, origins=origins)
+        save_checkpoint(folder, trainer, data=batches.state(), run=run, origins=origins)
         written.checkpoint(folder)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)  # a disk that is full has no room for halves of checkpoints
