@@ -72,8 +72,8 @@ def _train(config: DistillConfig, out: Storage) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_says_more_than_reported)
     torch.set_num_threads(config.machines.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()
+    choose_arithmetic(config, device)
     run, origins = config_hash(config), origins_of(_init(config), config.run_config.stage.compositions)
 
     trainer = build_trainer(config, device, rank, world)
@@ -98,6 +98,14 @@ def _train(config: DistillConfig, out: Storage) -> None:
                 report = trainer.step()
                 written.step(report, batches.skipped)
                 _tell(config, trainer, batches, written, report, rank, run, origins)
+
+
+def choose_arithmetic(config: DistillConfig, device: torch.device) -> None:
+    """For all of the process: exact repetition where it is asked for, and TF32 for float32 products on GPUs."""
+    asked = config.machines.deterministic
+    torch.use_deterministic_algorithms(device.type == "cpu" if asked is None else asked, warn_only=True)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
 
 
 def build_trainer(config: DistillConfig, device: torch.device, rank: int, world: int) -> Trainer:

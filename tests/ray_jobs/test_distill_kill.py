@@ -24,7 +24,7 @@ from tests.ray_jobs.tiny_training import ACCEPTS_ALL, CLIP, LOSSES, PRODIGY, Con
 
 STEPS, EVERY = 40, 5
 # What two runs of the same steps need not have in common
-_TIMES = {"seconds", "wait_share", "samples_per_s", "tflops", "memory_gb"}
+_TIMES = {"seconds", "wait_share", "samples_per_s", "computed_per_s", "tflops", "memory_gb"}
 
 
 @pytest.fixture(params=[1, 2], ids=["stage 1", "stage 2"])

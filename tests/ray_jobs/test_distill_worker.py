@@ -14,7 +14,7 @@ from adaface.distill.panel import draw_panel
 from adaface.encoder.model import AdaFaceEncoder
 from data_pipeline.training_set import BadSample
 from ray_jobs.cache_latents import encode
-from ray_jobs.distill_worker import choose_panel
+from ray_jobs.distill_worker import choose_arithmetic, choose_panel
 from tests.data_pipeline.streams import keys_of_shard, spoil
 from tests.ray_jobs.tiny_training import (
     ACCEPTS_ALL,
@@ -125,3 +125,15 @@ def test_low_precision_trains_too(configs: Configs) -> None:
         assert all(p.dtype == torch.float32 for p in trainer.parameters)
     with training(configs()) as (trainer, _):
         assert trainer.step().loss == pytest.approx(low.loss, rel=0.1)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, True), (False, False), (True, True)])
+def test_exact_repetition_is_what_cpus_do_unless_told_otherwise(
+    configs: Configs, asked: bool | None, used: bool
+) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        choose_arithmetic(configs(machines={"deterministic": asked}), torch.device("cpu"))
+        assert torch.are_deterministic_algorithms_enabled() == used
+    finally:
+        torch.use_deterministic_algorithms(before)
