@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -149,11 +149,6 @@ class TrainingStream:
     def position(self) -> int:
         """Draws that all ranks together have handed out, if all have taken as many as this one."""
         return self._base + self._taken * self.world_size
-
-    def batches(self, size: int, *, pin_memory: bool = False) -> Iterator[dict[str, Any]]:
-        """`collate` of `size` samples, again and again."""
-        while True:
-            yield collate([next(self) for _ in range(size)], pin_memory=pin_memory)
 
     def draw(self, number: int) -> Sample:
         """Draw `number` of the whole sequence, without moving the stream."""

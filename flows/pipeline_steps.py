@@ -19,6 +19,7 @@ from flows.job_files import read_result
 from ray_jobs.config import DatasetConfig, JobConfig
 from ray_jobs.config import with_absolute_paths as absolute_dataset
 from ray_jobs.config_file import ConfigError, config_hash, load
+from ray_jobs.distill import ENCODER, has_encoder
 from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_config import with_absolute_paths as absolute_run
 from ray_jobs.evaluate_config import EvaluateConfig
@@ -30,7 +31,7 @@ Config = TypeVar("Config", bound=JobConfig)
 
 ABOUT = "about.json"  # of an album
 _RECORDS = "steps"  # folder of the records: one file per folder that was made
-_ENCODER = "encoder"  # folder in that of a finished run
+_REPORT = "report/index.html"  # of an evaluation
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,11 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
             absolute_run(run) if absolute else run,
             folder.uri,
             key,
-            record.is_done and folder.exists("run.json"),
+            record.is_done and folder.exists("run.json") and has_encoder(folder),
         )
         yield from record.around(step)
         read_result(folder, "run.json", "pipeline.output")
-        encoders[each.name] = init = folder.locate(_ENCODER)
+        encoders[each.name] = init = folder.locate(ENCODER)
 
     methods = [{"name": name, "kind": "encoder", "path": path} for name, path in encoders.items()]
     evaluation = _evaluation(section, methods)
@@ -154,7 +155,8 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
     record = _Record(records, "evaluation", key)
     out = Storage(evaluation.output)
     # what cannot be read from here may have changed; the job draws only what is missing
-    done = record.is_done and read is not None and out.exists("summary.json")
+    made = out.exists("summary.json") and out.exists(_REPORT)
+    done = record.is_done and read is not None and made
     sent_evaluation = absolute_evaluation(evaluation) if absolute else evaluation
     yield from record.around(Step("evaluation", "evaluate", sent_evaluation, out.uri, key, done))
     read_result(out, "summary.json", "pipeline.output")

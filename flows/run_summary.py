@@ -11,6 +11,7 @@ from data_pipeline.storage import Storage
 # Columns of the rows that a run logs, as they are called for people.
 _SPEED = {
     "samples_per_s": ("samples per second", "{:.1f}"),
+    "computed_per_s": ("of which computed", "{:.1f}"),
     "wait_share": ("waiting for data", "{:.1%}"),
     "tflops": ("TFLOP/s", "{:.3g}"),
     "mfu": ("MFU", "{:.1%}"),

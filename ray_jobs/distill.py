@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from adaface.encoder.files import CONFIG, WEIGHTS
 from data_pipeline.lock import build_lock
 from data_pipeline.storage import Storage
 from data_pipeline.training_set import open_training_set
@@ -61,8 +62,11 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
             raise ValueError(
                 f"{out.uri} is a finished run of another configuration; give this one another name (name: ...)"
             )
-        log.info("%s is done: %s", out.uri, done["encoder"])
-        return done
+        if has_encoder(out):
+            log.info("%s is done: %s", out.uri, done["encoder"])
+            return done
+        log.warning("%s was done, but its encoder is gone: it goes on from its last checkpoint", out.uri)
+        out.delete(RESULT)
     begin(out, config)
     mend_list(out)
     if out.exists(LASTING_FAILURE):  # of a start before this one: perhaps its cause is gone
@@ -72,6 +76,8 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
     try:
         with ray_session(address, dashboard=True):
             result = _fit(config)
+        if out.exists(LASTING_FAILURE):  # with which workers return
+            raise RuntimeError("the workers gave up")
     except BaseException as error:
         lasting = out.read_json(LASTING_FAILURE)["error"] if out.exists(LASTING_FAILURE) else None
         Progress(out).fail(lasting or str(error) or type(error).__name__)
@@ -84,6 +90,11 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
     out.write_json(RESULT, done)
     log.info("done after %s steps: %s", f"{metrics['steps']:,}", done["encoder"])
     return done
+
+
+def has_encoder(out: Storage) -> bool:
+    """Whether the folder of a run has a finished encoder."""
+    return all(out.exists(f"{ENCODER}/{name}") for name in (CONFIG, WEIGHTS))
 
 
 def _fit(config: DistillConfig) -> Any:

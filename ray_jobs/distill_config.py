@@ -59,6 +59,10 @@ class MachinesConfig(_Section):
     cpus_per_worker: float = Field(default=1, gt=0)
     threads: int = Field(default=1, ge=1, description="CPU threads of a worker's networks")
     retries: int = Field(default=3, ge=-1, description="restarts after a worker died; -1: without end")
+    deterministic: bool | None = Field(
+        default=None,
+        description="only operations that give the same bits again; null: on CPUs, as it makes GPUs slower",
+    )
     samples_per_worker: int | None = Field(default=None, ge=1, description="whole groups of the plan; null: one group")
 
     @field_validator("workers")

@@ -98,9 +98,10 @@ class RunLog:
     def _row(self, report: StepReport, skipped_samples: Mapping[str, int]) -> dict[str, Any]:
         plan, stage = self.trainer.task.plan, self.trainer.task.stage
         passes = passes_of(stage, report.numbers, filters=self.config.models.clip is not None)
-        flops = 0.0
+        flops, computed = 0.0, 0
         for batch in plan.step(report.number).batches:
             rows = plan.rows(batch, self.rank * self.trainer.count, self.trainer.count)
+            computed += len(rows)
             flops += self._flops.of_batch(batch, len(rows), **passes)
         whole = report.seconds + report.waited
         row = {
@@ -115,6 +116,7 @@ class RunLog:
             "seconds": whole,
             "wait_share": report.waited / whole,
             "samples_per_s": report.samples / whole,
+            "computed_per_s": computed / whole,  # long rollouts and compositions leave samples of a batch out
             "tflops": flops / whole / 1e12,
             "memory_gb": memory_gb(self.trainer.task.models.device),
         }
@@ -126,7 +128,8 @@ class RunLog:
 
 
 def _line(row: Mapping[str, Any], steps: int) -> str:
-    speed = f"{row['samples_per_s']:.1f} samples/s, {row['wait_share']:.0%} waiting, {row['tflops']:.2f} TFLOP/s"
+    rate = f"{row['samples_per_s']:.1f} samples/s ({row['computed_per_s']:.1f} computed)"
+    speed = f"{rate}, {row['wait_share']:.0%} waiting, {row['tflops']:.2f} TFLOP/s"
     mfu = f", MFU {row['mfu']:.0%}" if "mfu" in row else ""
     d = f" d {row['d']:.2e}" if "d" in row else ""
     return (

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from adaface.distill.draws import numpy_generator
 from adaface.distill.features import cross_attentions
 from adaface.distill.initial_encoder import initial_encoder
 from adaface.distill.models import load_frozen
+from adaface.distill.origins import origins_of
 from adaface.distill.panel import Panel
 from adaface.distill.task import DistillTask
 from adaface.distill.trainer import StepReport, Trainer
+from data_pipeline.batches import Batches
 from data_pipeline.storage import Storage
-from data_pipeline.stream import TrainingStream, collate
+from data_pipeline.stream import TrainingStream
 from ray_jobs.config_file import config_hash
 from ray_jobs.distill_config import DistillConfig
 from ray_jobs.distill_log import RunLog
@@ -40,17 +42,24 @@ log = logging.getLogger(__name__)
 
 
 def train(settings: Mapping[str, Any]) -> None:
-    """The training function of Ray Train; `settings`: {"config": a DistillConfig as plain values}."""
+    """The training function of Ray Train; `settings`: {"config": a DistillConfig as plain values}.
+
+    What would go wrong again is left in LASTING_FAILURE, and workers that find it there return: an exception is all that
+    Ray Train starts them again for, as often as it may. The job raises it instead.
+    """
+    import ray.train
+
     config = DistillConfig.model_validate(settings["config"])
     out = Storage(f"{config.output}/{config.name}")
     if out.exists(LASTING_FAILURE):
-        raise RuntimeError(out.read_json(LASTING_FAILURE)["error"])
+        return
     try:
         _train(config, out)
     except (ValueError, FloatingPointError) as error:
         # the same data and numbers would bring it here again, after hours perhaps
         out.write_json(LASTING_FAILURE, {"error": str(error)})
-        raise
+        if ray.train.get_context().get_world_size() > 1:
+            raise  # the others wait for this one; started once more, all of them find the file
 
 
 def _train(config: DistillConfig, out: Storage) -> None:
@@ -63,20 +72,22 @@ def _train(config: DistillConfig, out: Storage) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_says_more_than_reported)
     torch.set_num_threads(config.machines.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()
-    run = config_hash(config)
+    choose_arithmetic(config, device)
+    run, origins = config_hash(config), origins_of(_init(config), config.run_config.stage.compositions)
 
     trainer = build_trainer(config, device, rank, world)
-    with TrainingStream(
-        config.data, seed=config.run_config.seed, rank=rank, world_size=world, block=config.samples
-    ) as stream:
-        batches = batches_of(stream, config.samples, pin_memory=device.type == "cuda")
+    with (
+        TrainingStream(
+            config.data, seed=config.run_config.seed, rank=rank, world_size=world, block=config.samples
+        ) as stream,
+        Batches(stream, config.samples, pin_for=device if device.type == "cuda" else None) as batches,
+    ):
         trainer.samples = lambda: next(batches)
         found = ray.train.get_checkpoint()
         if found is not None:
             with found.as_directory() as folder:
-                stream.load_state(load_checkpoint(Path(folder), trainer, run=run))
+                batches.load_state(load_checkpoint(Path(folder), trainer, run=run, origins=origins))
             log.info("goes on after step %d", trainer.number)
         if rank == 0:
             for left in Path(tempfile.gettempdir()).glob(f"{_prefix(config)}*"):  # of a worker that was killed
@@ -85,8 +96,16 @@ def _train(config: DistillConfig, out: Storage) -> None:
         with RunLog(config, out, trainer, rank, panel) as written:
             while not trainer.finished:
                 report = trainer.step()
-                written.step(report, stream.skipped)
-                _tell(config, trainer, stream, written, report, rank, run)
+                written.step(report, batches.skipped)
+                _tell(config, trainer, batches, written, report, rank, run, origins)
+
+
+def choose_arithmetic(config: DistillConfig, device: torch.device) -> None:
+    """For all of the process: exact repetition where it is asked for, and TF32 for float32 products on GPUs."""
+    asked = config.machines.deterministic
+    torch.use_deterministic_algorithms(device.type == "cpu" if asked is None else asked, warn_only=True)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
 
 
 def build_trainer(config: DistillConfig, device: torch.device, rank: int, world: int) -> Trainer:
@@ -106,7 +125,7 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
     uses_background = config.stage == 2 and config.models.vision
     background = BackgroundFeatures(str(config.models.vision), device) if uses_background else None
     encoder = initial_encoder(
-        init=config.run_config.init and fetched(config.run_config.init),
+        init=_init(config),
         multiplier=config.run_config.multiplier,
         teacher_text=config.models.teacher_text,
         text_model=config.models.text_model,
@@ -128,6 +147,11 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         rank=rank,
         wrap=lambda inner: _wrapped(inner, device) if world > 1 else inner,
     )
+
+
+def _init(config: DistillConfig) -> str | None:
+    """The encoder that the run begins with, on this machine."""
+    return config.run_config.init and fetched(config.run_config.init)
 
 
 def _says_more_than_reported(record: logging.LogRecord) -> bool:
@@ -168,19 +192,15 @@ def choose_panel(config: DistillConfig, stream: TrainingStream) -> Panel:
     )
 
 
-def batches_of(stream: TrainingStream, size: int, *, pin_memory: bool) -> Iterator[dict[str, Any]]:
-    while True:
-        yield collate([next(stream) for _ in range(size)], pin_memory=pin_memory)
-
-
 def _tell(
     config: DistillConfig,
     trainer: Trainer,
-    stream: TrainingStream,
+    batches: Batches,
     written: RunLog,
     report: StepReport,
     rank: int,
     run: str,
+    origins: dict[str, str],
 ) -> None:
     """Metrics and, when it is due, a checkpoint, to Ray Train; every worker calls it after every step."""
     import ray.train
@@ -198,7 +218,7 @@ def _tell(
         return
     folder = Path(tempfile.mkdtemp(prefix=_prefix(config)))  # Ray deletes it when it is uploaded
     try:
-        save_checkpoint(folder, trainer, data=stream.state(), run=run)
+        save_checkpoint(folder, trainer, data=batches.state(), run=run, origins=origins)
         written.checkpoint(folder)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)  # a disk that is full has no room for halves of checkpoints

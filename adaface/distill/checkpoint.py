@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adaface.distill.origins import refuse_others
 from adaface.distill.trainer import Trainer
 from adaface.encoder.model import AdaFaceEncoder
 
@@ -27,7 +28,9 @@ FORMAT = "adaface-checkpoint/1"
 _TENSOR = "tensor:"  # a string in state.json that begins so names a tensor of optimizer.safetensors
 
 
-def save_checkpoint(folder: Path, trainer: Trainer, *, data: Mapping[str, Any], run: str) -> None:
+def save_checkpoint(
+    folder: Path, trainer: Trainer, *, data: Mapping[str, Any], run: str, origins: Mapping[str, str] | None = None
+) -> None:
     """Write a checkpoint into an empty or new folder.
 
     Its encoder names its teacher, or has a copy where the run began with an encoder that had one: a path from folder to
@@ -36,6 +39,7 @@ def save_checkpoint(folder: Path, trainer: Trainer, *, data: Mapping[str, Any], 
     Args:
         data: state of the stream of samples.
         run: hash of what the run is: a checkpoint of another one is refused later.
+        origins: of `adaface.distill.origins`, which are compared when the run goes on.
 
     Raises:
         OSError: the disk is full, for example.
@@ -51,7 +55,14 @@ def save_checkpoint(folder: Path, trainer: Trainer, *, data: Mapping[str, Any], 
     except SafetensorError as error:  # what it makes of errors of the disk
         raise OSError(f"{folder}: {error}") from error
     (place / "data.json").write_text(json.dumps(dict(data), indent=1) + "\n", encoding="utf-8")
-    content = {"format": FORMAT, "run": run, "step": trainer.number, "state": state, "files": _sizes(folder)}
+    content = {
+        "format": FORMAT,
+        "run": run,
+        "origins": dict(origins or {}),
+        "step": trainer.number,
+        "state": state,
+        "files": _sizes(folder),
+    }
     (place / "state.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -60,11 +71,13 @@ def read_step(folder: Path) -> int:
     return int(_state(folder)["step"])
 
 
-def load_checkpoint(folder: Path, trainer: Trainer, *, run: str) -> dict[str, Any]:
+def load_checkpoint(
+    folder: Path, trainer: Trainer, *, run: str, origins: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Put the trainer where the checkpoint was taken, and return the state of its stream of samples.
 
     Raises:
-        ValueError: not a whole checkpoint, or one of another run.
+        ValueError: not a whole checkpoint, one of another run, or one of other origins; the trainer stays as it is.
     """
     content = _state(folder)
     if content["run"] != run:
@@ -72,6 +85,7 @@ def load_checkpoint(folder: Path, trainer: Trainer, *, run: str) -> dict[str, An
             f"{folder} is a checkpoint of another configuration (run {content['run']}, this is {run}); give the run "
             "another name, or go on with the configuration that it was started with"
         )
+    refuse_others(content.get("origins", {}), origins or {}, folder)
     tensors = load_file(folder / TRAINER / "optimizer.safetensors")
     saved = AdaFaceEncoder.from_pretrained(folder / ENCODER, teacher=trainer.task.encoder.teacher)
     trainer.task.encoder.load_state_dict(saved.state_dict())

@@ -74,11 +74,11 @@ def prepare(
     size = latents.shape[-2:]
 
     def chosen(name: str) -> Tensor:
-        return samples[name].to(device, non_blocking=True)[used][at]
+        return _some(samples[name], used).to(device, non_blocking=True)[at]
 
     around = None
     if background is not None and batch.background:
-        around = background(samples["image"][used], samples["person_mask"][used])[at]
+        around = background(_some(samples["image"], used), _some(samples["person_mask"], used))[at]
     return Faces(
         latents=latents[at],
         ids=chosen("id_embedding").float(),
@@ -106,11 +106,16 @@ def _latents(
     slots = [Row(source, first_slot + source) for source in used]
     noise = normal(plan.generators(batch, slots, "posterior"), (channels, side, side), device=models.device)
     if "latent" in samples:
-        latents = samples["latent"].to(models.device, non_blocking=True)[used]
+        latents = _some(samples["latent"], used).to(models.device, non_blocking=True)
         mean, deviation = latents.float().chunk(2, dim=1)
         return (mean + deviation * noise) * models.latent_scale
-    pictures = samples["image"].to(models.device, non_blocking=True)[used]
+    pictures = _some(samples["image"], used).to(models.device, non_blocking=True)
     return models.encode(pictures.permute(0, 3, 1, 2).float() / 127.5 - 1, noise)
+
+
+def _some(values: Tensor, used: list[int]) -> Tensor:
+    """Those of the samples that are used, before anything is copied to a GPU; a whole batch stays in its locked pages."""
+    return values if used == list(range(len(values))) else values[used]
 
 
 def _smaller(mask: Tensor, size: Sequence[int]) -> Tensor:

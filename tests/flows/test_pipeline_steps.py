@@ -18,6 +18,7 @@ from ray_jobs.evaluate_config import EvaluateConfig
 from ray_jobs.pipeline_config import AlbumConfig, flattened
 
 Load = Callable[..., DatasetConfig]
+ENCODER_FILES = ["encoder/config.json", "encoder/adaface.safetensors"]
 SHARDS = [{"name": "train-000000.tar", "samples": 9, "bytes": 10240, "sha256": "ab" * 32}]
 
 
@@ -51,6 +52,9 @@ def leave_result(step: Step, shards: list[dict[str, Any]] = SHARDS) -> None:
     folder = Path(step.output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(resolved_yaml(step.config))
+    for name in {"distill": ENCODER_FILES, "evaluate": ["report/index.html"]}.get(step.job, []):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
     name = {"build-dataset": "dataset.json", "distill": "run.json", "evaluate": "summary.json"}[step.job]
     (folder / name).write_text(json.dumps({"config_hash": config_hash(step.config), "shards": shards}))
 
@@ -99,6 +103,25 @@ def test_what_is_done_is_not_done_again(pipeline: Load) -> None:
     again = go_through(pipeline())
     assert made(again) == []
     assert {name: step.output for name, step in again.items()} == {name: step.output for name, step in first.items()}
+
+
+@pytest.mark.parametrize(
+    ("lost", "again"),
+    [
+        ("out/runs/stage1/encoder/config.json", "stage1"),
+        ("out/runs/stage2/encoder/adaface.safetensors", "stage2"),
+        ("out/runs/stage1-round2/run.json", "stage1-round2"),
+        ("out/evaluation/report/index.html", "evaluation"),
+        ("out/evaluation/summary.json", "evaluation"),
+    ],
+)
+def test_what_is_on_record_but_gone_is_made_again(pipeline: Load, tmp_path: Path, lost: str, again: str) -> None:
+    first = go_through(pipeline())
+    (tmp_path / lost).unlink()
+    found = go_through(pipeline())
+    assert made(found) == [again]
+    assert found[again].output == first[again].output
+    assert made(go_through(pipeline())) == []
 
 
 def test_a_change_is_felt_by_the_steps_after_it_alone(pipeline: Load, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ RUN = {
 
 
 def row(step: int, **more: Any) -> dict[str, Any]:
-    speed = {"samples_per_s": 10.0 * step, "wait_share": 0.01, "tflops": 0.0421, "memory_gb": 1.24}
+    speed = {"samples_per_s": 10.0 * step, "computed_per_s": 5.0 * step, "wait_share": 0.01}
+    speed |= {"tflops": 0.0421, "memory_gb": 1.24}
     return {"step": step, "loss": 0.1, "skipped": False, **speed, **more}
 
 
@@ -35,7 +36,8 @@ def test_the_table_has_the_medians_of_the_last_steps_of_the_first_worker(tmp_pat
     assert [each["step"] for each in last_rows(out)] == [2, 3, 9]
     table = run_markdown(RUN, out)
     for line in ("| steps | 1,200 |", "| loss of the last step | 0.01235 |", "| samples per second | 30.0 |",
-                 "| waiting for data | 1.0% |", "| steps skipped, of the last | 1 of 3 |"):  # fmt: skip
+                 "| of which computed | 15.0 |", "| waiting for data | 1.0% |",
+                 "| steps skipped, of the last | 1 of 3 |"):  # fmt: skip
         assert line in table, table
     assert "MFU" not in table  # of a machine whose peak is not known
     assert "Encoder: `/runs/stage1/encoder`" in table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,29 +14,42 @@ from adaface.distill.panel import draw_panel
 from adaface.encoder.model import AdaFaceEncoder
 from data_pipeline.training_set import BadSample
 from ray_jobs.cache_latents import encode
-from ray_jobs.distill_worker import choose_panel
+from ray_jobs.distill_worker import choose_arithmetic, choose_panel
 from tests.data_pipeline.streams import keys_of_shard, spoil
-from tests.ray_jobs.tiny_training import CLIP, Configs, equal, go_on, save, training, weights, what_was_done
+from tests.ray_jobs.tiny_training import (
+    ACCEPTS_ALL,
+    CLIP,
+    LOSSES,
+    PRODIGY,
+    Configs,
+    equal,
+    go_on,
+    save,
+    training,
+    weights,
+    what_was_done,
+)
 
 
-@pytest.mark.parametrize(("stage", "optimizer"), [(1, "prodigy"), (2, "adamw")])
+@pytest.mark.parametrize(("stage", "optimizer"), [(1, "prodigy"), (2, "adamw"), (2, "prodigy")])
 def test_going_on_is_the_run_that_never_stopped(configs: Configs, tmp_path: Path, stage: int, optimizer: str) -> None:
-    chosen = {"name": optimizer, "rate": None, "first_d": 1e-3}
-    # the filter and the background token, too: only stage 2 has them
-    this = configs(
-        stage=stage, models={"clip": CLIP, "vision": CLIP}, **{f"stage{stage}": {"stage": {"optimizer": chosen}}}
-    )
-    with training(this) as (trainer, stream):
+    settings: dict[str, Any] = {"optimizer": {**PRODIGY, "name": optimizer}}
+    if stage == 2:  # all of its losses, the filter and the background token, too: only stage 2 has them
+        settings |= {"plan": {"compositions": 2}, "losses": LOSSES, "filter": ACCEPTS_ALL}
+    this = configs(stage=stage, models={"clip": CLIP, "vision": CLIP}, **{f"stage{stage}": {"stage": settings}})
+    with training(this) as (trainer, batches):
         before = weights(trainer)
         whole = [what_was_done(trainer.step()) for _ in range(3)]
-        folder = save(tmp_path / "checkpoint", trainer, stream)
+        folder = save(tmp_path / "checkpoint", trainer, batches)
         whole += [what_was_done(trainer.step()) for _ in range(3)]
         assert trainer.finished
         expected = weights(trainer)
     assert not equal(before, expected)
-    with training(this) as (trainer, stream):
+    learned = [numbers["teachable"] for *_, numbers, _, _ in whole if "teachable" in numbers]
+    assert all(share > 0 for share in learned) and len(learned) == (2 if stage == 2 else 0)
+    with training(this) as (trainer, batches):
         assert equal(weights(trainer), before), "a run begins with the same encoder in every process"
-        go_on(folder, trainer, stream)
+        go_on(folder, trainer, batches)
         assert [what_was_done(trainer.step()) for _ in range(3)] == whole[3:]
         assert equal(weights(trainer), expected)
     assert AdaFaceEncoder.from_pretrained(folder / "encoder")(torch.eye(192)[:1]).shape == (1, 16, 192)
@@ -52,18 +66,18 @@ def test_samples_that_are_damaged(tiny: tuple[Path, Path], configs: Configs, tmp
         while not trainer.finished:
             trainer.step()
     skipping = configs(data={**data, "on_bad": "skip"})
-    with training(skipping) as (trainer, stream):
+    with training(skipping) as (trainer, batches):
         done = [what_was_done(trainer.step()) for _ in range(2)]
-        save(tmp_path / "checkpoint", trainer, stream)
+        save(tmp_path / "checkpoint", trainer, batches)
         done += [what_was_done(trainer.step()) for _ in range(2)]
         seen = {key for keys in (keys for step in done for keys in step[2]) for key in keys}
         assert seen and not seen & lost
-        assert 0 < stream.skipped.total() == stream.skipped["bytes changed"]
-        skipped = dict(stream.skipped)
-    with training(skipping) as (trainer, stream):
-        go_on(tmp_path / "checkpoint", trainer, stream)
+        assert 0 < sum(batches.skipped.values()) == batches.skipped["bytes changed"]
+        skipped = dict(batches.skipped)
+    with training(skipping) as (trainer, batches):
+        go_on(tmp_path / "checkpoint", trainer, batches)
         assert [what_was_done(trainer.step()) for _ in range(2)] == done[2:]
-        assert stream.skipped == skipped
+        assert batches.skipped == skipped
 
 
 @pytest.mark.parametrize("images", [True, False])
@@ -81,17 +95,18 @@ def test_latents_take_the_place_of_pictures(
         with training(config) as (trainer, _):
             losses.append([trainer.step().loss for _ in range(2)])
     assert losses[0] == pytest.approx(losses[1], rel=2e-3)
-    with training(cached) as (trainer, stream):
+    with training(cached) as (trainer, batches):
         assert (trainer.task.models.vae is not None) == images, "the panel's pictures are decoded"
         if images:
-            assert draw_panel(trainer.task, choose_panel(cached, stream), 0)[1:4] == b"PNG"
+            assert draw_panel(trainer.task, choose_panel(cached, batches.stream), 0)[1:4] == b"PNG"
 
 
 def test_the_panel_has_the_same_people_in_every_process(configs: Configs) -> None:
     this = configs(log={"panel_people": 3, "panel_every": 1})
     panels = []
     for taken in (0, 5):
-        with training(this) as (_, stream):
+        with training(this) as (_, batches):
+            stream = batches.stream
             for _ in range(taken):
                 next(stream)
             position = stream.position
@@ -110,3 +125,15 @@ def test_low_precision_trains_too(configs: Configs) -> None:
         assert all(p.dtype == torch.float32 for p in trainer.parameters)
     with training(configs()) as (trainer, _):
         assert trainer.step().loss == pytest.approx(low.loss, rel=0.1)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, True), (False, False), (True, True)])
+def test_exact_repetition_is_what_cpus_do_unless_told_otherwise(
+    configs: Configs, asked: bool | None, used: bool
+) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        choose_arithmetic(configs(machines={"deterministic": asked}), torch.device("cpu"))
+        assert torch.are_deterministic_algorithms_enabled() == used
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from adaface.distill.checkpoint import load_checkpoint, read_step, save_checkpoint
+from adaface.distill.compositions import OWN
 from adaface.distill.optimizer import OptimizerSettings
+from adaface.distill.origins import origins_of
 from adaface.distill.task import DistillTask
 from adaface.distill.trainer import Trainer
 from adaface.encoder.model import AdaFaceEncoder
@@ -101,6 +103,37 @@ def test_a_checkpoint_of_another_run_is_refused(tiny: Tiny, folder: Path) -> Non
     ):
         load_checkpoint(folder, trainer, run="that")
     assert same(state(trainer), before)
+
+
+@pytest.mark.parametrize("changed", ["init", "compositions"])
+def test_a_run_whose_beginning_became_another_one_is_refused(tiny: Tiny, tmp_path: Path, changed: str) -> None:
+    """Under the same paths, which is all that its configuration knows."""
+    words, init = tmp_path / "words.yaml", tmp_path / "first"
+    words.write_bytes(OWN.read_bytes())
+    tiny.encoder().save_pretrained(init, teacher="reference")
+    before = origins_of(str(init), str(words))
+    assert [*before] == ["compositions", "init"]
+    trainer = trained(tiny)
+    save_checkpoint(tmp_path / "checkpoint", trainer, data=DATA, run="this", origins=before)
+    assert load_checkpoint(tmp_path / "checkpoint", trainer, run="this", origins=before) == DATA
+    if changed == "init":
+        trainer.task.encoder.save_pretrained(tmp_path / "other", teacher="reference")
+        shutil.copy(tmp_path / "other/adaface.safetensors", init)
+    else:
+        words.write_text(words.read_text() + "# a thought\n")
+    now = origins_of(str(init), str(words))
+    kept = copy.deepcopy(state(trainer))
+    with pytest.raises(ValueError, match=rf"{changed}.* another one.* put back what the run began with, or .*name"):
+        load_checkpoint(tmp_path / "checkpoint", trainer, run="this", origins=now)
+    assert same(state(trainer), kept)
+
+
+def test_a_checkpoint_that_does_not_know_its_beginning_is_taken(tiny: Tiny, folder: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(folder, tmp_path / "old"))
+    content = json.loads((old / "trainer/state.json").read_text())
+    del content["origins"]
+    (old / "trainer/state.json").write_text(json.dumps(content))
+    assert load_checkpoint(old, trained(tiny), run="this", origins=origins_of(None, None)) == DATA
 
 
 def files(folder: Path) -> list[str]:
