@@ -36,6 +36,23 @@ KINDS: dict[str, dict[str, Any]] = {
 EVERYTHING_TEACHES = FilterSettings(min_similarity=-1, min_advantage=-2)
 
 
+def everything_teaches(stage: Stage) -> Stage:
+    """The stage with its number of starts, all of which pass."""
+    return replace(stage, filter=replace(EVERYTHING_TEACHES, starts=stage.filter.starts))
+
+
+def with_batch(stage: Stage, *, batch: int | None = None, accumulate: int | None = None) -> Stage:
+    """The stage with other numbers of samples and of batches; None: as they are.
+
+    A batch keeps no more compositions than it has samples. Raises ValueError for numbers below 1.
+    """
+    plan = stage.plan
+    batch = plan.batch if batch is None else batch
+    accumulate = plan.accumulate if accumulate is None else accumulate
+    changed = replace(plan, batch=batch, accumulate=accumulate, compositions=min(plan.compositions, max(batch, 1)))
+    return replace(stage, plan=changed)
+
+
 def only(kind: str, stage: Stage, **plan: Any) -> Stage:
     """The stage with batches of one of KINDS alone, and other changes of its plan by name."""
     return replace(stage, plan=replace(stage.plan, **KINDS[kind], **plan))
