@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adaface.distill.run_file import merged
 from adaface.distill.stage import Stage, original_stage
 from data_pipeline.storage import is_uri
 from data_pipeline.stream import StreamConfig
@@ -160,15 +161,6 @@ class DistillConfig(JobConfig):
         for key in ("compile", "checkpoint_gradients"):
             settings["models"].pop(key)
         return settings
-
-
-def merged(usual: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """`usual` with the values that are given; sections within are merged, too."""
-    both = {**usual, **given}
-    for key, value in given.items():
-        if isinstance(value, dict) and isinstance(usual.get(key), dict):
-            both[key] = merged(usual[key], value)
-    return both
 
 
 def with_absolute_paths(config: DistillConfig) -> DistillConfig:

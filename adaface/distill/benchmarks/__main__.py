@@ -1,15 +1,16 @@
 """Optimizer steps of a stage against the bare calls of their networks, and against the original's way of the same steps.
 
     python -m adaface.distill.benchmarks --size miniature --stage 1
+    python -m adaface.distill.benchmarks --stage 2 --config configs/distill-miniature.yaml
     python -m adaface.distill.benchmarks --size full --stage 1 --batch 1 --steps 2 --original
 
-The plan is the original's. Steps are taken from its beginning, each once to warm up, then in turns with its floor.
+The plan is the original's, or that of a configuration. Steps are taken from its beginning, each once to warm up, then in
+turns with its two floors: the calls of all its networks, and those of the UNets alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,9 +19,10 @@ import torch
 
 from adaface.distill.benchmarks.networks import FullSizes, Networks, miniature, random_networks
 from adaface.distill.benchmarks.original_way import OriginalTask
-from adaface.distill.benchmarks.steps import Measured, measure, ratio
-from adaface.distill.benchmarks.workload import EVERYTHING_TEACHES, random_samples
+from adaface.distill.benchmarks.steps import Measured, measure, ratio, total, unet_ratio
+from adaface.distill.benchmarks.workload import everything_teaches, random_samples, with_batch
 from adaface.distill.contexts import checkpoint_gradients
+from adaface.distill.run_file import RunOfFile, read_run
 from adaface.distill.speed import memory_gb, peak_flops
 from adaface.distill.stage import original_stage
 
@@ -31,10 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m adaface.distill.benchmarks", description=__doc__.split("\n")[0])
     parser.add_argument("--size", choices=("miniature", "full"), default="miniature")
     parser.add_argument("--stage", type=int, choices=(1, 2), default=1)
-    parser.add_argument("--batch", type=int, default=4, help="samples of a batch (default: 4)")
+    parser.add_argument("--config", metavar="FILE", help="a configuration of `distill` in the place of the original's")
+    parser.add_argument("--batch", type=int, help="samples of a batch (default: 4, or what the configuration has)")
+    parser.add_argument("--accumulate", type=int, help="batches of a step (default: 1, or what the configuration has)")
     parser.add_argument("--steps", type=int, default=12, help="optimizer steps of the plan (default: 12)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="(default: bf16, or what the configuration has)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the student's UNet")
@@ -43,30 +47,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.original and chosen.stage == 2:
         parser.error("--original is for stage 1: compositional steps have contexts of their own")
+    try:
+        run = _run(chosen)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
     torch.set_num_threads(chosen.threads)
-    stage = replace(
-        original_stage(chosen.stage, batch=chosen.batch, accumulate=1),
-        compositions=_WORDS[chosen.size],
-        filter=EVERYTHING_TEACHES,
-    )
-    networks = _networks(chosen)
-    samples = random_samples(networks.models, networks.encoder, chosen.batch)
+    networks = _networks(chosen, run)
+    stage, batch = run.stage, run.stage.plan.batch
+    samples = random_samples(networks.models, networks.encoder, batch)
     steps = range(chosen.steps)
     found = measure(networks, stage, samples, steps=steps, repeats=chosen.repeats, say=_say)
-    _summary(networks, found, chosen.batch)
+    _summary(networks, found, batch * stage.plan.accumulate)
     if chosen.original:
         task = OriginalTask(networks, stage)
         theirs = measure(networks, stage, samples, steps=steps, repeats=chosen.repeats, task=task, say=_say)
-        _summary(networks, theirs, chosen.batch)
-        print(f"original's way: {_total(theirs) / _total(found):.2f} times as long")
+        _summary(networks, theirs, batch * stage.plan.accumulate)
+        print(f"original's way: {total(theirs) / total(found):.2f} times as long")
     return 0
 
 
-def _networks(chosen: argparse.Namespace) -> Networks:
-    if chosen.size == "miniature":
-        networks = miniature(chosen.precision, chosen.device)
+def _run(chosen: argparse.Namespace) -> RunOfFile:
+    """What is measured: of the configuration, or the original's with all of its networks."""
+    if chosen.config is not None:
+        run = read_run(chosen.config, chosen.stage)
+        stage = with_batch(run.stage, batch=chosen.batch, accumulate=chosen.accumulate)
     else:
-        networks = random_networks(FullSizes(), chosen.precision, chosen.device)
+        stage = with_batch(
+            original_stage(chosen.stage, batch=4, accumulate=1), batch=chosen.batch, accumulate=chosen.accumulate
+        )
+        stage = replace(stage, compositions=_WORDS[chosen.size])
+        multiplier = 1 if chosen.size == "miniature" else FullSizes().multiplier
+        run = RunOfFile(stage, multiplier, filters=True, backgrounds=True, precision="bf16")
+    return replace(run, stage=everything_teaches(stage), precision=chosen.precision or run.precision)
+
+
+def _networks(chosen: argparse.Namespace, run: RunOfFile) -> Networks:
+    if chosen.size == "miniature":
+        networks = miniature(run.precision, chosen.device, multiplier=run.multiplier)
+    else:
+        networks = random_networks(FullSizes(multiplier=run.multiplier), run.precision, chosen.device)
+    networks = networks.without(clip=not run.filters, background=not run.backgrounds)
     unet = networks.models.unet
     if chosen.checkpoint_gradients:
         checkpoint_gradients(unet)
@@ -76,23 +96,28 @@ def _networks(chosen: argparse.Namespace) -> Networks:
 
 
 def _say(step: Measured) -> None:
-    mine, floor = (" ".join(f"{seconds:.3f}" for seconds in row) for row in (step.seconds, step.floor))
-    print(f"{'+'.join(step.kinds):16} step {mine}   floor {floor}", flush=True)
+    mine, floor, unets = (" ".join(f"{took:.3f}" for took in row) for row in (step.seconds, step.floor, step.unets))
+    print(f"{'+'.join(step.kinds):16} step {mine}   floor {floor}   UNets alone {unets}", flush=True)
 
 
-def _total(found: Sequence[Measured]) -> float:
-    return sum(statistics.median(step.seconds) for step in found)
-
-
-def _summary(networks: Networks, found: Sequence[Measured], batch: int) -> None:
-    device, seconds = networks.models.device, _total(found)
+def _summary(networks: Networks, found: Sequence[Measured], samples: int) -> None:
+    """A line for each kind of step, one for all of them; `samples` that a step takes."""
+    for kinds in dict.fromkeys(step.kinds for step in found):
+        these = [step for step in found if step.kinds == kinds]
+        sums = f"step {total(these):.2f} s, floor {total(these, 'floor'):.2f}, UNets alone {total(these, 'unets'):.2f}"
+        print(f"{'+'.join(kinds)} ({len(these)}): {sums}; {_ratios(these)}")
+    device, seconds = networks.models.device, total(found)
     rate = sum(step.flops for step in found) / seconds
     peak = peak_flops(device)
     mfu = f", MFU {rate / peak:.0%}" if peak else ""
     print(
-        f"step / floor {ratio(found):.3f}; {seconds / len(found):.3f} s a step, {batch * len(found) / seconds:.2f} samples/s, "
+        f"{_ratios(found)}; {seconds / len(found):.3f} s a step, {samples * len(found) / seconds:.2f} samples/s, "
         f"{rate / 1e12:.3f} TFLOP/s{mfu}, {memory_gb(device):.1f} GB at most"
     )
+
+
+def _ratios(found: Sequence[Measured]) -> str:
+    return f"step / floor {ratio(found):.3f}, step / UNets alone {unet_ratio(found):.3f}"
 
 
 if __name__ == "__main__":

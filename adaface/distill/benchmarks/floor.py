@@ -2,6 +2,7 @@
 
 The calls of a step are written down, with the shapes of their inputs and whether they had a gradient, and can be made
 again without what is between them: no samples, draws, losses, captured activations, clipped gradients, optimizer.
+Those of the UNets alone, teacher and student, are a floor below that floor.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Calls:
                     _make(call)
         for parameter in networks.encoder.parameters():
             parameter.grad = None
+
+    def of_unets(self, networks: Networks) -> Calls:
+        """The calls of the teacher's and the student's UNet: no text, no VAE, no CLIP, no encoder."""
+        unets = (networks.models.unet, networks.models.teacher)
+        return Calls([call for call in self.made if call.network in unets])
 
 
 @contextmanager

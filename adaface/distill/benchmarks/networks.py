@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,10 @@ class Networks:
     def task(self, stage: Stage, *, seed: int = 0) -> DistillTask:
         return DistillTask(self.models, self.encoder, stage, seed=seed, clip=self.clip, background=self.background)
 
+    def without(self, *, clip: bool = False, background: bool = False) -> Networks:
+        """The same, without the CLIP that judges pictures, or without the one that sees backgrounds."""
+        return replace(self, clip=None if clip else self.clip, background=None if background else self.background)
+
     def called(self) -> list[nn.Module]:
         """Those that steps call, but for stage 2's anchor, a pass of a text model for each composition."""
         models, encoder = self.models, self.encoder
@@ -56,13 +60,13 @@ class Networks:
         ]
 
 
-def miniature(precision: Precision, device: torch.device | str = "cpu") -> Networks:
-    """The shipped ones, with a new encoder."""
+def miniature(precision: Precision, device: torch.device | str = "cpu", *, multiplier: int = 1) -> Networks:
+    """The shipped ones, with a new encoder of `multiplier` keys and values per token."""
     models = load_frozen(f"{_SHIPPED}/sd", f"{_SHIPPED}/teacher/unet", device=device, precision=precision)
     background = BackgroundFeatures(f"{_SHIPPED}/clip", device)
     encoder = initial_encoder(
         init=None,
-        multiplier=1,
+        multiplier=multiplier,
         teacher_text=f"{_SHIPPED}/teacher/text_encoder",
         text_model=f"{_SHIPPED}/sd/text_encoder",
         tokenizer=f"{_SHIPPED}/clip",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from adaface.distill.benchmarks.clock import stopwatch
 from adaface.distill.benchmarks.floor import written_down
@@ -19,11 +19,12 @@ from adaface.distill.trainer import Trainer
 
 @dataclass(frozen=True)
 class Measured:
-    """One optimizer step: `seconds` and those of its floor, of every repeat; `flops` of the UNets."""
+    """One optimizer step: its `seconds`, those of its `floor` and of its `unets` alone, of every repeat; UNets' `flops`."""
 
     kinds: tuple[str, ...]
     seconds: tuple[float, ...]
     floor: tuple[float, ...]
+    unets: tuple[float, ...]
     flops: float
 
 
@@ -37,7 +38,7 @@ def measure(
     task: DistillTask | OriginalTask | None = None,
     say: Callable[[Measured], None] = lambda _: None,
 ) -> list[Measured]:
-    """Each of these steps of the stage's plan, once to warm up and then `repeats` times, in turns with its floor.
+    """Each of these steps of the stage's plan, once to warm up and then `repeats` times, in turns with its floors.
 
     Args:
         samples: of `workload.random_samples`; every batch of a step gets the same ones, so that nobody waits for data.
@@ -55,6 +56,8 @@ def measure(
             report = trainer.step()
         mine: list[float] = []
         bare: list[float] = []
+        least: list[float] = []
+        unets = calls.of_unets(networks)
         for _ in range(repeats):
             trainer.number = number
             with stopwatch(device) as took:
@@ -64,17 +67,29 @@ def measure(
             with stopwatch(device) as took:
                 calls.again(networks)
             bare += took
+            with stopwatch(device) as took:
+                unets.again(networks)
+            least += took
         passes = passes_of(stage, report.numbers, filters=networks.clip is not None)
         operations = sum(
             flops.of_batch(batch, len(task.plan.rows(batch, 0, count)), **passes)
             for batch in task.plan.step(number).batches
         )
-        found.append(Measured(report.kinds, tuple(mine), tuple(bare), operations))
+        found.append(Measured(report.kinds, tuple(mine), tuple(bare), tuple(least), operations))
         say(found[-1])
     return found
 
 
+def total(found: Sequence[Measured], what: Literal["seconds", "floor", "unets"] = "seconds") -> float:
+    """Seconds of all steps: the sum of each one's median over its repeats."""
+    return sum(statistics.median(getattr(one, what)) for one in found)
+
+
 def ratio(found: Sequence[Measured]) -> float:
-    """Step to floor: the sum over all steps of the median, repeat by repeat, of what they took."""
-    mine = sum(statistics.median(one.seconds) for one in found)
-    return mine / sum(statistics.median(one.floor) for one in found)
+    """Step to floor: all calls of all networks."""
+    return total(found) / total(found, "floor")
+
+
+def unet_ratio(found: Sequence[Measured]) -> float:
+    """Step to the calls of teacher and student UNet alone: text, VAE, CLIP and encoder count as what comes on top."""
+    return total(found) / total(found, "unets")

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from adaface.distill.models import FrozenModels
+from adaface.distill.plan_settings import PlanSettings
 from adaface.distill.stage import Stage
 from adaface.distill.teacher_filter import FilterSettings
 from adaface.encoder.model import AdaFaceEncoder
@@ -36,9 +37,46 @@ KINDS: dict[str, dict[str, Any]] = {
 EVERYTHING_TEACHES = FilterSettings(min_similarity=-1, min_advantage=-2)
 
 
+def everything_teaches(stage: Stage) -> Stage:
+    """The stage with its number of starts, all of which pass."""
+    return replace(stage, filter=replace(EVERYTHING_TEACHES, starts=stage.filter.starts))
+
+
+def with_batch(stage: Stage, *, batch: int | None = None, accumulate: int | None = None) -> Stage:
+    """The stage with other numbers of samples and of batches; None: as they are.
+
+    A batch keeps no more compositions than it has samples. Raises ValueError for numbers below 1.
+    """
+    plan = stage.plan
+    batch = plan.batch if batch is None else batch
+    accumulate = plan.accumulate if accumulate is None else accumulate
+    changed = replace(plan, batch=batch, accumulate=accumulate, compositions=min(plan.compositions, max(batch, 1)))
+    return replace(stage, plan=changed)
+
+
 def only(kind: str, stage: Stage, **plan: Any) -> Stage:
     """The stage with batches of one of KINDS alone, and other changes of its plan by name."""
     return replace(stage, plan=replace(stage.plan, **KINDS[kind], **plan))
+
+
+def kinds_of(plan: PlanSettings) -> list[str]:
+    """Those of KINDS that batches of a plan may have, in their order."""
+    distils, composes = plan.distillation > 0, plan.compositional_every > 0
+    others = plan.compositional_every != 1  # steps that are not compositional
+    not_random, clean = plan.random_id < 1, plan.random_id < 1 and plan.noised_id < 1
+    reconstructs = others and plan.distillation < 1
+    share, composed_share = plan.background_reconstruction, plan.background_compositional
+    has = {
+        "random_id": others and distils and plan.random_id > 0,
+        "noised_id": others and distils and not_random and plan.noised_id > 0,
+        "clean_id, teacher's noise": others and distils and clean and plan.teacher_target > 0,
+        "clean_id, true noise": others and distils and clean and plan.teacher_target < 1,
+        "reconstruction": reconstructs and share < 1,
+        "reconstruction with background": reconstructs and share > 0,
+        "compositional": composes and composed_share < 1,
+        "compositional with background": composes and composed_share > 0,
+    }
+    return [kind for kind in KINDS if has[kind]]
 
 
 def random_samples(models: FrozenModels, encoder: AdaFaceEncoder, count: int, seed: int = 0) -> dict[str, Any]:

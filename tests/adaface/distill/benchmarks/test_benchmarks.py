@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from adaface.distill.benchmarks.dry_run import run
+from adaface.distill.benchmarks.__main__ import main as benchmark
 from adaface.distill.benchmarks.floor import written_down
-from adaface.distill.benchmarks.networks import FullSizes, Networks, random_networks
+from adaface.distill.benchmarks.networks import Networks, random_networks
 from adaface.distill.benchmarks.original_way import OriginalTask
-from adaface.distill.benchmarks.steps import measure, ratio
-from adaface.distill.benchmarks.workload import EVERYTHING_TEACHES, KINDS, only, random_samples
+from adaface.distill.benchmarks.steps import Measured, measure, ratio, total, unet_ratio
+from adaface.distill.benchmarks.workload import EVERYTHING_TEACHES, KINDS, only, random_samples, with_batch
 from adaface.distill.contexts import checkpoint_gradients
 from adaface.distill.plan import IterationPlan
 from adaface.distill.speed import FlopCount, passes_of
@@ -21,33 +21,9 @@ from adaface.distill.stage import Stage, original_stage
 from adaface.distill.task import DistillTask
 from adaface.distill.token_noise import NoiseSettings
 from adaface.distill.trainer import Trainer
+from tests.adaface.distill.benchmarks.small_sizes import SMALL
 
 BATCH = 2
-_EYES = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
-_WORDS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-SMALL = FullSizes(
-    text={
-        "vocab_size": 2000, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "max_position_embeddings": 77,
-    },
-    unet={
-        "sample_size": 16, "block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32,
-        "attention_head_dim": 4, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    },
-    vae={
-        "block_out_channels": (32, 32), "layers_per_block": 1, "sample_size": 32,
-        "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
-    },
-    id_dim=32, multiplier=2, vision=_EYES, judge={"vision_config": _EYES, "text_config": _WORDS, "projection_dim": 16},
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +45,6 @@ def test_a_plan_has_nothing_but_the_kind_that_is_asked_for(kind):
     assert {batch.background for batch in batches} == {kind.endswith("with background")}
     if kind.startswith("clean_id"):
         assert {batch.target for batch in batches} == {"noise" if "true" in kind else "teacher"}
-
-
-def test_every_kind_runs_and_is_finite(networks):
-    told = []
-    found = run(networks, batch=BATCH, say=told.append)
-    assert [one.kind for one in found] == list(KINDS) and told == found
-    assert all(len(one.seconds) == len(one.losses) == 2 for one in found)
-    assert all(one.memory > 0.05 for one in found)
-    assert "loss" in str(found[0]) and "GB" in str(found[0])
 
 
 def flops(function) -> int:
@@ -110,12 +77,12 @@ def test_counted_operations_are_those_of_the_unets(networks, kind):
     batch = task.plan.step(0).batches[0]
     with written_down(networks) as calls:
         task(batch, samples, 0)
-    unets = (networks.models.unet, networks.models.teacher)
-    calls.made = [call for call in calls.made if call.network in unets]
+    unets = calls.of_unets(networks)
+    assert 0 < len(unets.made) < len(calls.made)
     counted = FlopCount(networks.models).of_batch(
         batch, len(task.plan.rows(batch, 0, BATCH)), **passes_of(stage, {}, filters=True)
     )
-    assert counted == pytest.approx(flops(lambda: calls.again(networks)), rel=0.1)
+    assert counted == pytest.approx(flops(lambda: unets.again(networks)), rel=0.1)
 
 
 def test_steps_are_measured_in_turns_with_their_floor(networks):
@@ -123,11 +90,55 @@ def test_steps_are_measured_in_turns_with_their_floor(networks):
     stage = original_stage(1, batch=BATCH, accumulate=1)
     told = []
     found = measure(networks, stage, samples, steps=range(2), repeats=2, say=told.append)
-    assert told == found and all(len(step.seconds) == len(step.floor) == 2 for step in found)
-    assert all(seconds > 0 for step in found for seconds in (*step.seconds, *step.floor)) and found[0].flops > 0
+    assert told == found and all(len(step.seconds) == len(step.floor) == len(step.unets) == 2 for step in found)
+    assert all(took > 0 for step in found for took in (*step.seconds, *step.floor, *step.unets))
+    assert found[0].flops > 0
     assert ratio(found) == pytest.approx(
         sum(sum(step.seconds) for step in found) / sum(sum(step.floor) for step in found)
     )
+
+
+def test_ratios_are_those_of_medians() -> None:
+    found = [
+        Measured(("clean_id",), (2.0, 9.0, 3.0), (2.0, 2.0, 8.0), (1.0, 1.5, 2.0), 1.0),
+        Measured(("compositional",), (1.0,), (1.0,), (0.5,), 1.0),
+    ]
+    assert total(found) == 4 and total(found, "floor") == 3 and total(found, "unets") == 2
+    assert ratio(found) == pytest.approx(4 / 3) and unet_ratio(found) == pytest.approx(2)
+
+
+def test_a_smaller_batch_has_no_more_compositions_than_samples() -> None:
+    stage = original_stage(2, batch=4, compositions=3, accumulate=2)
+    assert with_batch(stage) == stage
+    plan = with_batch(stage, batch=2, accumulate=1).plan
+    assert (plan.batch, plan.compositions, plan.accumulate) == (2, 2, 1)
+
+
+def test_a_stage_of_a_configuration_is_measured(tmp_path, capsys) -> None:
+    """The miniature with its shipped networks: the file's compositions, multiplier, and no background token."""
+    file = tmp_path / "distill.yaml"
+    file.write_text(
+        """
+models: {precision: bf16, clip: somewhere}
+stage2:
+  multiplier: 2
+  stage:
+    compositions: package://adaface.miniature/compositions.yaml
+    plan: {batch: 2, accumulate: 2, compositions: 2, background_compositional: 1, distillation: 1}
+    optimizer: {name: adamw}
+""",
+        encoding="utf-8",
+    )
+    arguments = ["--stage", "2", "--config", str(file), "--device", "cpu", "--repeats", "1"]
+    assert benchmark([*arguments, "--steps", "2", "--accumulate", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("compositional ") and "UNets alone" in said[0]
+    assert [line.split(" (")[0] for line in said[2:4]] == ["compositional", said[1].split()[0]]
+    assert "step / floor" in said[-1] and "step / UNets alone" in said[-1]
+    file.write_text("models: {}\nstage2: {stage: {plan: {bach: 2}}}", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        benchmark(arguments)
+    assert "stage2.stage.plan has no bach" in capsys.readouterr().err
 
 
 def test_the_originals_way_computes_the_same():
