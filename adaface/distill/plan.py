@@ -145,7 +145,7 @@ class IterationPlan:
                 f"from slot {first} on are not"
             )
         if batch.kind == "compositional":
-            kept = self.settings.compositions
+            kept = self.settings.compositions or group
         else:
             kept = -(-group // batch.rollout) if self.settings.shrink else group
         copies = batch.kind == "noised_id" and self.settings.noised_copies

@@ -47,7 +47,7 @@ class PlanSettings:
         random_low: lowest first timestep of "high".
         keep_timesteps: probability, at the beginning and at the end of the run, that timesteps stay as they were drawn.
         compositions: samples of a group that a compositional batch puts into compositions, from the first on; the others
-            are left out. One, as in the original.
+            are left out. 1, as in the original; None: all of them.
         compositional_low: lowest timestep of compositional batches.
         background_reconstruction: probability of a background token in reconstruction.
         background_compositional: the same in compositional batches; distillation has none.
@@ -77,7 +77,7 @@ class PlanSettings:
     random_start: RandomStart = "high"
     random_low: int = 950
     keep_timesteps: tuple[float, float] = (0.4, 0.2)
-    compositions: int = 1
+    compositions: int | None = 1
     compositional_low: int = 800
     background_reconstruction: float = 0.9
     background_compositional: float = 0.5
@@ -91,7 +91,8 @@ class PlanSettings:
         backgrounds = ("background_reconstruction", "background_compositional")
         raise_for(
             "the plan",
-            count_problems(self, 1, "steps", "batch", "accumulate", "compositions"),
+            count_problems(self, 1, "steps", "batch", "accumulate"),
+            count_problems(self, 1, "compositions") if self.compositions is not None else [],
             count_problems(self, 0, "compositional_every", "random_low", "compositional_low"),
             [
                 f"{name} must be below {_TIMESTEPS}, not {getattr(self, name)}"
@@ -108,8 +109,11 @@ class PlanSettings:
         )
 
     def _composition_problems(self) -> list[str]:
-        counts = (self.compositions, self.batch)
-        if all(isinstance(count, int) for count in counts) and self.compositions > max(self.batch, 1):
+        if (
+            isinstance(self.compositions, int)
+            and isinstance(self.batch, int)
+            and self.compositions > max(self.batch, 1)
+        ):
             return [f"compositions must be at most batch, {self.batch}, not {self.compositions}"]
         return []
 

@@ -66,7 +66,7 @@ def passes_of(stage: Stage, numbers: Mapping[str, float], *, filters: bool) -> d
         "guidance": stage.distillation.teacher_guidance != 1,
         "candidates": stage.filter.starts if filters else 0,
         "teachable": numbers.get("teachable", 1.0) if needs_passes else 0.0,
-        "backward": 4 if any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES) else 1,
+        "backward": 4 if any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES) else 2,
     }
 
 

@@ -263,7 +263,7 @@ def _unet_terms(
     ]
     unet = own.models.unet
     with layer_contexts(unet), capture(unet, own.places if looks else ()) as captured:
-        predicted = _predicted(own, contexts, start) if looks else _composed_with_gradient(own, contexts, start)
+        predicted = _predicted(own, contexts, start) if looks else _subject_with_gradient(own, contexts, start)
     by_layer = layer_weights(own.places)
     slots = torch.cat([alone, in_composition] * 2).float()
     scores = {name: found.scores(slots) for name, found in captured.items()}
@@ -299,9 +299,9 @@ def _predicted(own: Compositional, contexts: Sequence[Tensor], start: _Start) ->
     return predict(start.x_t.repeat(count, 1, 1, 1), start.t.repeat(count))
 
 
-def _composed_with_gradient(own: Compositional, contexts: Sequence[Tensor], start: _Start) -> Tensor:
-    """`_predicted` where only the subject in the composition, the second of four, is going to have a gradient."""
-    composed = _predicted(own, contexts[1:2], start)
+def _subject_with_gradient(own: Compositional, contexts: Sequence[Tensor], start: _Start) -> Tensor:
+    """`_predicted` where only the subject's two, the first of four, are going to have a gradient."""
+    subject = _predicted(own, contexts[:2], start)
     with torch.no_grad():
-        single, *teacher = _predicted(own, [contexts[0], *contexts[2:]], start).chunk(3)
-    return torch.cat([single, composed, *teacher])
+        teacher = _predicted(own, contexts[2:], start)
+    return torch.cat([subject, teacher])

@@ -27,24 +27,24 @@ def taken(batches: Batches, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
-def test_they_are_the_samples_of_the_stream(made: Path, threads: int) -> None:
-    with stream(made, threads=threads, ahead=8) as source, Batches(source, SIZE) as batches:
-        assert taken(batches, 5) == keys(stream(made), 5 * SIZE)
+def test_they_are_the_samples_of_the_stream(out: Path, threads: int) -> None:
+    with stream(out, threads=threads, ahead=8) as source, Batches(source, SIZE) as batches:
+        assert taken(batches, 5) == keys(stream(out), 5 * SIZE)
 
 
-def test_what_is_made_ahead_counts_as_not_taken(made: Path) -> None:
-    with stream(made, threads=1) as source, Batches(source, SIZE) as batches:
+def test_what_is_made_ahead_counts_as_not_taken(out: Path) -> None:
+    with stream(out, threads=1) as source, Batches(source, SIZE) as batches:
         first = taken(batches, 2)
         while source.position < 3 * SIZE:  # until the thread has the third, which nobody asked for
             time.sleep(0.001)
         state = batches.state()
-        plain = stream(made)
+        plain = stream(out)
         assert first == keys(plain, 2 * SIZE)
         assert state == plain.state()
         after = taken(batches, 3)
         batches.load_state(state)
         assert taken(batches, 3) == after
-    with stream(made, threads=1) as source, Batches(source, SIZE) as batches:
+    with stream(out, threads=1) as source, Batches(source, SIZE) as batches:
         batches.load_state(state)
         assert batches.state() == state
         assert taken(batches, 3) == after == keys(plain, 3 * SIZE)

@@ -50,7 +50,8 @@ def with_batch(stage: Stage, *, batch: int | None = None, accumulate: int | None
     plan = stage.plan
     batch = plan.batch if batch is None else batch
     accumulate = plan.accumulate if accumulate is None else accumulate
-    changed = replace(plan, batch=batch, accumulate=accumulate, compositions=min(plan.compositions, max(batch, 1)))
+    compositions = None if plan.compositions is None else min(plan.compositions, max(batch, 1))
+    changed = replace(plan, batch=batch, accumulate=accumulate, compositions=compositions)
     return replace(stage, plan=changed)
 
 

@@ -190,6 +190,8 @@ def test_several_compositions_of_a_group():
     plan = IterationPlan(0, stage_settings(2, batch=4, compositions=3))
     rows = plan.rows(a_batch("compositional"), 4, 8)
     assert [(row.source, row.slot) for row in rows] == [(0, 4), (1, 5), (2, 6), (4, 8), (5, 9), (6, 10)]
+    everyone = IterationPlan(0, stage_settings(2, batch=2, compositions=None))
+    assert [row.slot for row in everyone.rows(a_batch("compositional"), 4, 4)] == [4, 5, 6, 7]
     with pytest.raises(ValueError, match="compositions must be at most batch, 4, not 5"):
         stage_settings(2, batch=4, compositions=5)
 

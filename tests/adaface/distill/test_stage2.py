@@ -137,7 +137,7 @@ def test_compositions_can_start_from_what_the_class_draws(tiny: Tiny) -> None:
         loss, numbers = loss_of(task, samples(0, 4))
     *drawing, (x, t), (rest, times) = calls
     assert all(len(seen) == 2 * 2 for seen, _ in drawing), "guided: two groups, with and without the prompt"
-    assert len(x) == 2 and torch.equal(rest, x.repeat(3, 1, 1, 1)) and torch.equal(times, t.repeat(3))
+    assert len(x) == 4 and torch.equal(rest, x) and torch.equal(times, t), "the subject's two, and the teacher's"
     assert bool(loss.isfinite()) and loss.requires_grad and float(numbers["noise_delta"]) > 0
     again = {**samples(4, 4), "person_type": samples(0, 4)["person_type"]}
     with seen_by(tiny.models.unet) as others:

@@ -43,8 +43,8 @@ def test_shapes(made):
 @torch.no_grad()
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_core_does_not_depend_on_the_length_of_its_prompt(attention):
-    """The original uses 21, 22 and 77 tokens in different places. Written-out attention gives the same bits for all of
-    them; the fused kernel sums 77 keys in another order than 22."""
+    """The original uses 21, 22 and 77 tokens in different places. They agree to rounding: products of more rows, and the
+    fused kernel's 77 keys, may be summed in another order, which is the processor's to say."""
     made = encoder()
     made.teacher.set_attn_implementation(attention)
     for ids in (faces(2), torch.zeros(1, ID_DIM)):
@@ -52,7 +52,7 @@ def test_the_core_does_not_depend_on_the_length_of_its_prompt(attention):
         for length in (21, 22, 77):
             tokens = made.config.padded(made.config.teacher_tokens, length)
             states = teacher_states_of(made.teacher, tokens, made.config.slot, ids)
-            exact = attention == "eager" or length < 77
+            exact = length == 22  # as long as `teacher_core` makes it
             torch.testing.assert_close(states[:, 4:20], core, rtol=0, atol=0.0 if exact else 3e-6)
 
 
