@@ -9,7 +9,7 @@ import torch
 
 from adaface.distill.class_tokens import merge_class_words, spread_class_word
 from adaface.distill.composition_prompts import FourPrompts, delta_of, draw_prompts, four_states
-from adaface.distill.compositions import Compositions
+from adaface.distill.compositions import Compositions, Heads
 from adaface.distill.subject_prompts import SubjectPrompts
 from tests.adaface.distill.conftest import Tiny
 from tests.adaface.distill.tiny_steps import batch_of, stage_of
@@ -18,11 +18,10 @@ from tests.tiny_distill import GRAMMAR, WIDTH
 PEOPLE = ("woman", "young man", "child", "person")
 
 
-# whether all compositions have a head of their own
+# whether all compositions have a head of their own; the second is as long as "a photo of a z", the first is not
+HEADS = Heads(1.0, ("an oil painting of a {}", "a sketch of a {}"))
 GRAMMARS = {
-    headed: replace(found, heads=replace(found.heads, probability=float(headed)))
-    for found in (Compositions.load(GRAMMAR),)
-    for headed in (False, True)
+    headed: replace(Compositions.load(GRAMMAR), heads=HEADS if headed else Heads()) for headed in (False, True)
 }
 
 
@@ -54,7 +53,6 @@ def test_a_composition_with_a_head_of_its_own(tiny: Tiny) -> None:
         ending = texts.composed[number].removeprefix(head.format("z"))
         assert texts.class_composed[number] == head.format(word + " ," * 15) + ending
         assert texts.class_texts[number] == head.format(word) + ending
-        assert "painting" not in ending and "sketch" not in ending, "one style is enough"
 
 
 def test_prompts_belong_to_the_slot_of_the_sample(tiny: Tiny) -> None:
