@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from adaface.distill.run_file import merged
 from adaface.distill.stage import Stage, original_stage
+from adaface.models.precision import Precision
 from data_pipeline.storage import is_uri
 from data_pipeline.stream import StreamConfig
 from ray_jobs.config import JobConfig
-
-Precision = Literal["fp32", "bf16"]
 
 
 class _Section(BaseModel):
@@ -34,7 +33,9 @@ class ModelsConfig(_Section):
     vision: str | None = Field(
         default=None, description="CLIP whose picture features stage 2's background token reads; null: no such token"
     )
-    precision: Precision = "fp32"
+    precision: Precision = Field(
+        default="fp32", description="of matrix products; auto: bf16 where the hardware is good at it, else fp32"
+    )
     compile: bool = Field(default=False, description="torch.compile for the student's UNet, where nothing is captured")
     checkpoint_gradients: bool = Field(default=False, description="less memory, a third more time")
 

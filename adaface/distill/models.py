@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adaface.distill.noise_schedule import NoiseSchedule
 from adaface.model_path import model_path
+from adaface.models.precision import Precision, Products, autocast, products
 from adaface.models.whole import load_model, load_tokenizer
 
 _SD15_SCALE = 0.18215  # where a VAE's configuration says nothing
@@ -39,7 +40,7 @@ class FrozenModels:
     teacher: Any
     schedule: NoiseSchedule
     latent_scale: float
-    precision: str = "fp32"
+    precision: Products = "fp32"
     compiled: Any = None
 
     @property
@@ -52,7 +53,7 @@ class FrozenModels:
         return next(self.unet.parameters()).device
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def predict(self, unet: Any, states: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """(x_t (B, C, h, w), t (B,)) -> float32 noise (B, C, h, w), told `states` (B, T, D)."""
@@ -93,12 +94,13 @@ def load_frozen(
     teacher_unet: str,
     *,
     device: torch.device | str = "cpu",
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     vae: bool = True,
 ) -> FrozenModels:
     """From a diffusers folder of Stable Diffusion 1.5's kind and the folder of a teacher's UNet.
 
     Weights have the precision of the matrix products on a GPU; on CPUs they stay float32, where casts are cheaper.
+    With the precision "auto" it is bf16 where the hardware is good at it.
 
     Raises:
         FileNotFoundError: for a model that is not there.
@@ -108,7 +110,8 @@ def load_frozen(
     from transformers import CLIPTextModel
 
     device = torch.device(device)
-    dtype = torch.bfloat16 if precision == "bf16" and device.type == "cuda" else torch.float32
+    chosen = products(precision, device)
+    dtype = torch.bfloat16 if chosen == "bf16" and device.type == "cuda" else torch.float32
     place, teacher_place = (_place(name) for name in (base, teacher_unet))
     text = load_model(CLIPTextModel, place, "text encoder", subfolder="text_encoder", dtype=dtype)
     tokenizer = load_tokenizer(place, text.config.vocab_size, subfolder="tokenizer")
@@ -128,7 +131,7 @@ def load_frozen(
     networks = [unet, text, teacher, *([encoder] if encoder is not None else [])]
     for network in networks:
         frozen(network).to(device)
-    return FrozenModels(unet, text, tokenizer, encoder, teacher, schedule.to(device), scale, precision)
+    return FrozenModels(unet, text, tokenizer, encoder, teacher, schedule.to(device), scale, chosen)
 
 
 def frozen(network: nn.Module) -> nn.Module:

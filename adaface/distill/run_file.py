@@ -10,9 +10,10 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from adaface.distill.stage import Stage, original_stage
+from adaface.models.precision import Precision
 
 _RUN_KEYS = ("init", "multiplier", "stage", "seed")
 
@@ -33,7 +34,7 @@ class RunOfFile:
     multiplier: int
     filters: bool
     backgrounds: bool
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
 
 
 def read_run(path: str | Path, stage: int) -> RunOfFile:
@@ -63,8 +64,8 @@ def read_run(path: str | Path, stage: int) -> RunOfFile:
     multiplier, precision = run.get("multiplier", 1), values["models"].get("precision", "fp32")
     if not isinstance(multiplier, int) or multiplier < 1:
         raise ValueError(f"{path}: {section}.multiplier must be a whole number, 1 or more, not {multiplier!r}")
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"{path}: models.precision must be fp32 or bf16, not {precision!r}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"{path}: models.precision must be auto, fp32 or bf16, not {precision!r}")
     try:
         settings = stage_over_original(stage, run.get("stage") or {}, f"{section}.stage")
     except ValueError as error:

@@ -201,12 +201,6 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the hardware multiplies it (a GPU, a CPU with AMX or AVX512-BF16), else float32."""
-    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
-
-
 def _join_workers(device: torch.device) -> tuple[int, int]:
     if "WORLD_SIZE" not in os.environ:
         return 0, 1

@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import torch
 
@@ -25,6 +26,7 @@ from adaface.distill.contexts import checkpoint_gradients
 from adaface.distill.run_file import RunOfFile, read_run
 from adaface.distill.speed import memory_gb, peak_flops
 from adaface.distill.stage import original_stage
+from adaface.models.precision import Precision
 
 _WORDS = {"miniature": "package://adaface.miniature/compositions.yaml", "full": None}
 
@@ -38,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--accumulate", type=int, help="batches of a step (default: 1, or what the configuration has)")
     parser.add_argument("--steps", type=int, default=12, help="optimizer steps of the plan (default: 12)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="(default: bf16, or what the configuration has)")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), help="(default: bf16, or what the configuration has)"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the student's UNet")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -28,6 +29,7 @@ from adaface.distill.speed import memory_gb
 from adaface.distill.stage import Stage
 from adaface.distill.trainer import Trainer
 from adaface.full_size import free_memory
+from adaface.models.precision import Precision
 
 CONFIG = "configs/distill-sd15.yaml"
 ROLLOUTS = (1, 3)  # every longer one does the same again
@@ -137,7 +139,7 @@ def main(arguments: Sequence[str] | None = None, sizes: FullSizes | None = None)
     parser.add_argument("--batch", type=int, help="samples of a batch (default: the configuration's)")
     parser.add_argument("--accumulate", type=int, help="batches of a step (default: the configuration's)")
     parser.add_argument("--steps", type=int, default=2, help="optimizer steps of each kind (default: 2)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="(default: the configuration's)")
+    parser.add_argument("--precision", choices=get_args(Precision), help="(default: the configuration's)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--checkpoint-gradients", action="store_true", help="less memory, more time")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -25,11 +25,11 @@ from adaface.distill.task import DistillTask
 from adaface.encoder.config import EncoderConfig
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.model_path import model_path
+from adaface.models.precision import Precision, products
 from adaface.random_networks import TOKENIZER, NetworkSizes, default_dtype, random_text_model, random_unet
 
 _SHIPPED = "package://adaface.miniature/weights"
 _SCALE = 0.18215
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def random_networks(
 ) -> Networks:
     """Of these sizes, with random weights: frozen ones in the precision of the products, the encoder in float32."""
     device = torch.device(device)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    chosen = products(precision, device)
+    dtype = torch.bfloat16 if chosen == "bf16" else torch.float32
     tokenizer = CLIPTokenizer.from_pretrained(model_path(TOKENIZER))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -105,7 +106,7 @@ def random_networks(
             text, vae = random_text_model(sizes, tokenizer), AutoencoderKL(**sizes.vae)
         for network in (unet, teacher, text, vae):
             frozen(network).to(device)
-        models = FrozenModels(unet, text, tokenizer, vae, teacher, NoiseSchedule.sd15().to(device), _SCALE, precision)
+        models = FrozenModels(unet, text, tokenizer, vae, teacher, NoiseSchedule.sd15().to(device), _SCALE, chosen)
         config = EncoderConfig.for_tokenizer(
             tokenizer,
             id_dim=sizes.id_dim,

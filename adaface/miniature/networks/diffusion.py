@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from adaface.miniature.networks.clip import WIDTH, tokenize
 from adaface.miniature.networks.vae import LATENT_CHANNELS, LATENT_SIDE
-from adaface.miniature.training import autocast
+from adaface.models.precision import autocast
 
 # Stable Diffusion 1.5, scheduler/scheduler_config.json
 SD15_NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -11,7 +11,7 @@ import torch
 
 from adaface.miniature.networks.vae import load_vae, to_tensor, vae_folder
 from adaface.miniature.pictures.rendered import Chunk, rendered_set
-from adaface.miniature.training import autocast
+from adaface.models.precision import autocast
 
 _ROWS = 1200  # of one chunk; divides the sizes of the portrait sets
 

@@ -26,7 +26,8 @@ from adaface.miniature.pictures.augment import degrade, jitter_box
 from adaface.miniature.pictures.photo_albums import HELD_OUT, decode, load_album
 from adaface.miniature.pictures.rendered import Chunk
 from adaface.miniature.recipes.recogniser import HELD_OUT_ALBUMS, RecogniserTask
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
+from adaface.models.precision import autocast
 
 # Error of the box, of its longer side: in training up to, and in the evaluation.
 _TRAINING_JITTER, _EVALUATION_JITTER = 0.05, 0.025

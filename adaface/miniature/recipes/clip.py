@@ -25,10 +25,11 @@ from adaface.miniature.pictures.portraits import (
     scene_portraits,
 )
 from adaface.miniature.pictures.rendered import Chunk
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
 from adaface.miniature.world.captions import caption, prompt_for, vocabulary
 from adaface.miniature.world.identity import CLASS_WORDS
 from adaface.miniature.world.scene import VOCABULARY
+from adaface.models.precision import autocast
 
 _MAX_LOGIT_SCALE = 60.0
 

@@ -25,7 +25,8 @@ from adaface.miniature.networks.detector import (
 )
 from adaface.miniature.pictures.detector_photos import load_photos
 from adaface.miniature.pictures.detector_views import Source, view
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
+from adaface.models.precision import autocast
 
 # Of the training pictures, px. A small one costs a quarter of one that is twice as wide and shows a face as well.
 _SIDES = (128, 160, 224, 320)

@@ -24,8 +24,9 @@ from adaface.miniature.networks.vae import load_vae
 from adaface.miniature.pictures.latents import latents_of
 from adaface.miniature.pictures.portraits import person_at, plain_portraits, scene_at, scene_portraits
 from adaface.miniature.pictures.rendered import Chunk
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
 from adaface.miniature.world.captions import caption
+from adaface.models.precision import autocast
 
 _NO_CAPTION = 0.10  # for classifier-free guidance (Ho and Salimans 2022)
 

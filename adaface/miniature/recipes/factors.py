@@ -15,8 +15,9 @@ from adaface.miniature.networks.factors import FactorClassifier, read_factors
 from adaface.miniature.networks.vae import to_tensor
 from adaface.miniature.pictures.portraits import held_out_pictures, plain_portraits, scene_portraits
 from adaface.miniature.pictures.rendered import Chunk
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
 from adaface.miniature.world.scene import VOCABULARY
+from adaface.models.precision import autocast
 
 
 class FactorsTask(Task):

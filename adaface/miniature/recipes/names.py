@@ -27,7 +27,8 @@ from adaface.miniature.measure.generators import gate, gate_of_names
 from adaface.miniature.networks.diffusion import attend_plainly, load_teacher
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
 from adaface.miniature.recipes.teacher import PHOTOS_OF_ONE, identities_of
-from adaface.miniature.training import Schedule, autocast
+from adaface.miniature.training import Schedule
+from adaface.models.precision import autocast
 
 
 class FirstNamesTask(StableDiffusionTask):

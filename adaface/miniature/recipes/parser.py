@@ -19,7 +19,8 @@ from torch import Tensor
 
 from adaface.miniature.pictures.parser_photos import held_out_samples, load_training_set, mirrored
 from adaface.miniature.pictures.rendered import Chunk
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
+from adaface.models.precision import autocast
 from adaface.perception.bisenet import AUXILIARY, BiSeNet, Head
 from adaface.perception.classes import CLASS_NAMES
 

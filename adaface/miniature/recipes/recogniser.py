@@ -27,7 +27,8 @@ from adaface.miniature.networks.recogniser import (
 from adaface.miniature.pictures.augment import degrade, jitter_points
 from adaface.miniature.pictures.photo_albums import HELD_OUT, Album, decode, load_album
 from adaface.miniature.pictures.rendered import Chunk
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
+from adaface.models.precision import autocast
 
 # People whom no network has seen: photographs without sunglasses in plain light, and pictures of all kinds.
 HELD_OUT_ALBUMS = {

@@ -24,7 +24,8 @@ from adaface.miniature.networks.detector import (
 from adaface.miniature.networks.second_look import SecondLook
 from adaface.miniature.pictures.detector_views import view, with_something_held
 from adaface.miniature.recipes.detector import FIRST_LOOK, DetectorTask, overlaps, to_tensor
-from adaface.miniature.training import Schedule, autocast
+from adaface.miniature.training import Schedule
+from adaface.models.precision import autocast
 
 _CANDIDATES = 40  # of a picture, by score
 _FACE, _BACKGROUND = 0.5, 0.3  # IoU of a candidate's box with a face; in between counts for nothing

@@ -21,7 +21,8 @@ from adaface.miniature.networks.clip import tokenize
 from adaface.miniature.networks.diffusion import attend_plainly, load_teacher
 from adaface.miniature.pictures.rendered import Chunk, rendered_set
 from adaface.miniature.recipes.diffusion import StableDiffusionTask
-from adaface.miniature.training import Schedule, autocast
+from adaface.miniature.training import Schedule
+from adaface.models.precision import autocast
 
 PHOTOS_OF_ONE = 3  # the plain portraits come as so many of each person in a row
 _OTHER_PHOTO = 0.5  # share of examples whose ID embedding is from another photograph of the person

@@ -12,7 +12,8 @@ from torch import Tensor
 from adaface.miniature.networks.vae import LATENT_CHANNELS, LATENT_SIDE, build_vae, load_vae, to_tensor, vae_folder
 from adaface.miniature.pictures.portraits import held_out_pictures, plain_portraits, scene_portraits
 from adaface.miniature.pictures.rendered import Chunk
-from adaface.miniature.training import Schedule, Task, autocast
+from adaface.miniature.training import Schedule, Task
+from adaface.models.precision import autocast
 from adaface.perception.classes import CLASS_NAMES
 
 # The features of a face are a twentieth of the picture and most of what tells people apart.

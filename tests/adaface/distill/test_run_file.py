@@ -64,7 +64,7 @@ def test_a_wrong_value_is_said_with_its_place(given: object, said: str) -> None:
         ("models: {}\nstage1: {rounds: 2}", "file.yaml: stage1 has no rounds; it has init, multiplier, stage, seed"),
         ("models: {}\nstage1: {multiplier: 0}", "stage1.multiplier must be a whole number, 1 or more, not 0"),
         ("models: {}\nstage1: [1]", "stage1 must be a section"),
-        ("models: {precision: int8}", "models.precision must be fp32 or bf16, not 'int8'"),
+        ("models: {precision: int8}", "models.precision must be auto, fp32 or bf16, not 'int8'"),
         ("a: [", "not a YAML file"),
         ("sources: []", "has the sections models, data, stage1 and stage2"),
         ("models: {}\nstage1: {stage: {plan: {bach: 3}}}", "file.yaml: stage1.stage.plan has no bach"),
