@@ -39,18 +39,8 @@ class RenderedPeople:
         self._vae = AutoencoderKL.from_pretrained(model_path(generation.base), subfolder="vae").eval()
 
     def prepare(self, subject: Subject, photos: list[np.ndarray], ids: np.ndarray) -> Identity:
-        """Raises ValueError for a subject whose album, two folders above its photos, does not know it."""
-        album = subject.photos[0].parents[2]
-        known = read_truth(album) if (album / TRUTH).is_file() else []
-        # of a face that was put into somebody else's folder, the row names another person
-        own = (row["identity"] for row in known if row["folder"] == row["person"] == subject.name)
-        person = next(own, None)
-        if person is None:
-            raise ValueError(
-                f"subject {subject.name}: {album / TRUTH} does not say who that is; rendered people come from the folder "
-                "`people` of an album, as `adaface render-faces` writes it"
-            )
-        return Identity(**person)
+        """Raises ValueError as `identity_of` does."""
+        return identity_of(subject)
 
     @torch.inference_mode()
     def draw(self, prepared: Identity, requests: Sequence[Request]) -> list[np.ndarray]:
@@ -58,6 +48,24 @@ class RenderedPeople:
         drawn = np.stack([_picture(prepared, request) for request in requests])
         latents = self._vae.encode(to_tensor(drawn, torch.device("cpu"))).latent_dist.mode()
         return list(to_images(self._vae.decode(latents).sample))
+
+
+def identity_of(subject: Subject) -> Identity:
+    """Who a subject is, by the album that its folder of photos belongs to.
+
+    Raises ValueError for a subject whose album, two folders above its photos, does not know it.
+    """
+    album = subject.photos[0].parents[2]
+    known = read_truth(album) if (album / TRUTH).is_file() else []
+    # of a face that was put into somebody else's folder, the row names another person
+    own = (row["identity"] for row in known if row["folder"] == row["person"] == subject.name)
+    person = next(own, None)
+    if person is None:
+        raise ValueError(
+            f"subject {subject.name}: {album / TRUTH} does not say who that is; people of the renderer come from the "
+            "folder `people` of an album, as `adaface render-faces` writes it"
+        )
+    return Identity(**person)
 
 
 def _picture(person: Identity, request: Request) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The renderer as a method: the right person in the scene that was asked for, by measures that know neither."""
+"""Methods that know who an album's people are, the renderer and the base model told names, by measures that do not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from adaface.evaluation.prompts import Prompt
 from adaface.evaluation.subjects import Subject
 from adaface.miniature.album.plan import AlbumSize
 from adaface.miniature.album.write import read_truth, write_album
+from adaface.miniature.measure.found_faces import FaceReader
+from adaface.miniature.measure.generators import identity_rows
 from adaface.miniature.scene_reader import SceneReader
+from adaface.miniature.shipped import WEIGHTS
 
-ENTRY_POINT = "adaface.miniature.rendered_people:RenderedPeople"
+RENDERED = "adaface.miniature.rendered_people:RenderedPeople"
+NAMED = "adaface.miniature.named_people:NamedPeople"
 SCENES = [{"place": "beach", "headwear": "hat"}, {"style": "pencil sketch"}, {"light": "neon"}, {}]
 
 
@@ -44,10 +48,16 @@ def subjects(album):
     return found
 
 
+def opened(entry_point: str):
+    generation = GenerationConfig(
+        base="package://adaface.miniature/weights/sd", negative_prompt=None, clip_skip_weights=None, steps=12
+    )
+    return open_method(EntryPointConfig(kind="entry_point", name="known", entry_point=entry_point), generation)
+
+
 @pytest.fixture(scope="module")
 def method():
-    generation = GenerationConfig(base="package://adaface.miniature/weights/sd")
-    return open_method(EntryPointConfig(kind="entry_point", name="rendered", entry_point=ENTRY_POINT), generation)
+    return opened(RENDERED)
 
 
 def test_the_scene_is_the_one_that_was_asked_for(method, subjects):
@@ -87,3 +97,23 @@ def test_what_no_scene_has_is_refused(method, subjects):
         method.draw(person, requests({"weather": "rain"}))
     with pytest.raises(ValueError, match="unknown place `moon`"):
         method.draw(person, requests({"place": "moon"}))
+
+
+def test_the_base_model_draws_whom_it_is_told_by_name(method, subjects):
+    named, nobody = opened(NAMED), np.zeros((1, 64), np.float32)
+    asked = requests({}, {"place": "beach"})
+    asked = [
+        replace(each, prompt=replace(each.prompt, text="a photo of a {} on the beach"))
+        if each.prompt.expects
+        else each
+        for each in asked
+    ]
+    references, drawn = [], []
+    for subject in subjects:
+        references.append(method.draw(method.prepare(subject, [], nobody), requests({})[:1])[0])
+        drawn.append(named.draw(named.prepare(subject, [], nobody), asked))
+    numbers = identity_rows(FaceReader(WEIGHTS), np.stack(references), np.stack(drawn), "named")
+    assert numbers["named_pack_gap"] > 0.5 and numbers["named_judge_gap"] > 0.5, numbers
+    places = [place for pictures in drawn for place in SceneReader()(pictures[4:])["place"]]
+    assert np.mean([place == "beach" for place in places]) > 0.8
+    assert len({named.prepare(subject, [], nobody) for subject in subjects}) == len(subjects)
