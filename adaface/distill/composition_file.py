@@ -10,13 +10,8 @@ A composition is one phrase of the `core`, then each of the `extras` with a prob
     extras:                     # in this order; `most` of them at once, `between` them; skipped after the core `unless`
       place: {probability: 0.5, choices: ["on the (beach|moon)"], text: " {}", unless: [places]}
       style: {probability: 0.25, choices: [...], text: ", in {} style", most: 2, between: " and "}
-    heads:                      # what the composition's prompts say in the place of the template, now and then
-      probability: 0.2
-      entries: ["an oil painting of a {}"]
     templates:                  # see templates.py; may be left out
       entries: ["a photo of a {}"]
-
-`unless: [heads]` is for what a head says already.
 
 In patterns, choices and lists, (a|b) stands for one of several, and <list> too, but for inside of lists.
 """
@@ -31,14 +26,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from adaface.distill.compositions import HEADS, SUBJECT, Compositions, Core, Extra, Heads
+from adaface.distill.compositions import SUBJECT, Compositions, Core, Extra
 from adaface.distill.templates import Templates
 
 PERSON_TYPES = ("girl", "boy", "young woman", "young man", "woman", "man", "person")
 _PIECE = re.compile(r"\((?P<group>[^()<>]*)\)|<(?P<list>\w+)>|(?P<plain>[^()<>|]+)")
 _CORE_KEYS = {"patterns", "not_for"}
 _EXTRA_KEYS = {"probability", "choices", "text", "most", "between", "unless"}
-_HEAD_KEYS = {"probability", "entries"}
 
 
 def expand(pattern: str, lists: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -79,11 +73,9 @@ def read_compositions(path: Path) -> Compositions:
 
 
 def _read(values: Any, problems: list[str]) -> Compositions | None:
-    sections = {"lists", "core", "extras", "heads", "templates"}
+    sections = {"lists", "core", "extras", "templates"}
     if not isinstance(values, dict) or not values.get("core"):
-        problems.append(
-            "a file of compositions has the sections core, extras, and if need be lists, heads and templates"
-        )
+        problems.append("a file of compositions has the sections core, extras, and if need be lists and templates")
         return None
     problems += [
         f"unknown section {name!r}; known are {', '.join(sorted(sections))}" for name in values if name not in sections
@@ -117,13 +109,7 @@ def _read(values: Any, problems: list[str]) -> Compositions | None:
     except (ValueError, TypeError) as error:
         problems.append(str(error))
         templates = Templates()
-    heads = Heads()
-    for _, entry in _entries("the section", {HEADS: values.get(HEADS) or {}}, _HEAD_KEYS, problems):
-        try:
-            heads = Heads(**{**entry, "entries": tuple(entry.get("entries") or ())})
-        except (ValueError, TypeError) as error:
-            problems.append(str(error))
-    return Compositions(tuple(core), tuple(extras), templates, heads)
+    return Compositions(tuple(core), tuple(extras), templates)
 
 
 def _extra_problems(where: str, extra: Extra, cores: set[str]) -> list[str]:
@@ -139,7 +125,7 @@ def _extra_problems(where: str, extra: Extra, cores: set[str]) -> list[str]:
         problems.append(
             f"{where}: most must lie in 1..{len(extra.choices)}, the number of choices, not {extra.most!r}"
         )
-    if unknown := sorted(extra.unless - cores - {HEADS}):
+    if unknown := sorted(extra.unless - cores):
         problems.append(f"{where}: unless names {', '.join(unknown)}; in core there are {', '.join(sorted(cores))}")
     return problems
 

@@ -2,9 +2,6 @@
 
 ss  a photo of a z , , ... ,                  cs  a photo of a woman , , ... ,
 sc  a photo of a z , , ... , riding a horse   cc  a photo of a woman , , ... , riding a horse
-
-A composition may have a head of its own, "an oil painting of a z , , ... ,"; its words then stand elsewhere than those of
-the prompts alone.
 """
 
 from __future__ import annotations
@@ -49,21 +46,20 @@ def draw_prompts(
     for row, person in zip(rows, person_types, strict=True):
         words = plan.chooser(batch.step, row.slot, "composition", batch=batch.number)
         template = compositions.templates.portrait if batch.portrait else compositions.templates.draw(words)
-        head = compositions.head(words)
-        ending = compositions.sample(words, person, headed=head is not None)
-        head = head or template
+        ending = compositions.sample(words, person)
         subject, of_class = TOKEN, person + " ," * (VECTORS - 1)
         if batch.background:
             subject += " " + background.WORDS.format(background.TOKEN)
             of_class += " " + background.WORDS.format(background.CLASS_WORD + " ," * (background.VECTORS - 1))
-        ending = _fitting(prompts, head.format(subject), head.format(of_class), ending)
+        alone, of_class = template.format(subject), template.format(of_class)
+        ending = _fitting(prompts, alone, of_class, ending)
         columns.append(
             (
-                template.format(subject),
-                f"{head.format(subject)} {ending}",
-                template.format(of_class),
-                f"{head.format(of_class)} {ending}",
-                f"{head.format(person)} {ending}",
+                alone,
+                f"{alone} {ending}",
+                of_class,
+                f"{of_class} {ending}",
+                f"{template.format(person)} {ending}",
                 person,
             )
         )
@@ -84,8 +80,8 @@ class FourStates:
     Attributes:
         single, composed: with the gradient of the encoder.
         class_single, class_composed: without; the class word stands in all slots of the subject.
-        slots: (2, G, T) bool, those of subject and class, of the prompts alone and of those in the composition.
-        around: (2, G, T) bool, those of the background, or None.
+        slots: (G, T) bool, those of subject and class.
+        around: (G, T) bool, those of the background, or None.
         words, composed_words: (G, T) 1 at words, 0 at start, end and pads.
     """
 
@@ -122,7 +118,7 @@ def four_states(
     class_tokens = prompts.plain([*texts.class_single, *texts.class_composed])
     with torch.no_grad():
         of_class = prompts.states(class_tokens, None, None, clip_skip).float()
-        at = slots.int().argmax(1)  # the sentences are the same, so the class word begins where the slots do
+        at = slots.int().argmax(1)  # the templates are the same, so the class word begins where the slots do
         rows = []
         for number, row in enumerate(of_class.split(1)):
             count = prompts.token_count(texts.class_words[number % groups])
@@ -144,15 +140,14 @@ def four_states(
         with_composition,
         class_alone,
         class_composed,
-        slots.view(2, groups, -1),
+        slots[:groups],
         words[:groups],
         words[groups:],
-        places.view(2, groups, -1) if places is not None else None,
+        places[:groups] if places is not None else None,
     )
 
 
 def delta_of(states: FourStates) -> Tensor:
-    """The prompts' delta (G,), see `losses.prompt_delta`; 0 where tokens do not match, as the head is longer or shorter."""
+    """The prompts' delta (G,), see `losses.prompt_delta`."""
     four = torch.cat([states.single, states.composed, states.class_single, states.class_composed])
-    matched = (states.slots[0] == states.slots[1]).all(1, keepdim=True)
-    return prompt_delta(four, token_weights(states.words, states.composed_words) * matched)
+    return prompt_delta(four, token_weights(states.words, states.composed_words))

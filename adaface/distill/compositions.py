@@ -13,7 +13,6 @@ from adaface.model_path import model_path
 
 OWN = Path(__file__).parent / "compositions.yaml"
 SUBJECT = "{}"
-HEADS = "heads"
 
 
 @dataclass(frozen=True)
@@ -48,31 +47,12 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Heads:
-    """Sentences with `{}` that compositions have in the place of the template, with this probability.
-
-    Raises ValueError for sentences without a subject, and for what is no probability.
-    """
-
-    probability: float = 0.0
-    entries: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.probability, int | float) and 0 <= self.probability <= 1):
-            raise ValueError(f"heads: probability must lie in 0..1, not {self.probability!r}")
-        wrong = [text for text in self.entries if not isinstance(text, str) or text.count(SUBJECT) != 1]
-        if wrong or (self.probability and not self.entries):
-            raise ValueError(f"heads: entries must be sentences with {SUBJECT} once, unlike {wrong or 'none at all'}")
-
-
-@dataclass(frozen=True)
 class Compositions:
     """A grammar of compositions; `load` reads one."""
 
     core: tuple[Core, ...]
     extras: tuple[Extra, ...]
     templates: Templates = field(default_factory=Templates)
-    heads: Heads = Heads()
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Compositions:
@@ -86,24 +66,14 @@ class Compositions:
 
         return read_compositions(OWN if path is None else model_path(path))
 
-    def head(self, rng: np.random.Generator) -> str | None:
-        """What a composition says in the place of the template; None: the template."""
-        if not self.heads.entries or rng.random() >= self.heads.probability:
-            return None
-        return self.heads.entries[int(rng.integers(len(self.heads.entries)))]
-
-    def sample(self, rng: np.random.Generator, person_type: str = "person", *, headed: bool = False) -> str:
-        """An ending such as "wearing a crown, with a harbour as background": follows a template and a blank.
-
-        Args:
-            headed: whether it follows one of `heads` instead.
-        """
+    def sample(self, rng: np.random.Generator, person_type: str = "person") -> str:
+        """An ending such as "wearing a crown, with a harbour as background": follows a template and a blank."""
         patterns = [(core.name, phrases) for core in self._cores(person_type) for phrases in core.patterns]
         name, phrases = patterns[int(rng.integers(len(patterns)))]
         text = phrases[int(rng.integers(len(phrases)))]
         for extra in self.extras:
             wanted = rng.random() < extra.probability
-            if wanted and name not in extra.unless and not (headed and HEADS in extra.unless):
+            if wanted and name not in extra.unless:
                 text += extra.draw(rng)
         return text
 
@@ -128,17 +98,11 @@ class Compositions:
 
     def combinations(self, person_type: str = "person") -> int:
         """How many different compositions there are."""
-        headed = len(self.heads.entries) if self.heads.probability else 0
-        ways = headed * self._endings(person_type, headed=True)
-        return ways + (self._endings(person_type, headed=False) if self.heads.probability < 1 else 0)
-
-    def _endings(self, person_type: str, *, headed: bool) -> int:
         total = 0
         for core in self._cores(person_type):
             ways = sum(len(phrases) for phrases in core.patterns)
             for extra in self.extras:
-                said = core.name not in extra.unless and not (headed and HEADS in extra.unless)
-                if said and extra.probability > 0:
+                if core.name not in extra.unless and extra.probability > 0:
                     ways *= extra.combinations() + (extra.probability < 1)
             total += ways
         return total
@@ -147,7 +111,7 @@ class Compositions:
         """Every phrase and every choice, as they stand: what a tokenizer should know."""
         core = [phrase for core in self.core for phrases in core.patterns for phrase in phrases]
         extras = [extra.text.replace(SUBJECT, choice) for extra in self.extras for choice in extra.choices]
-        return [*core, *extras, *(head.replace(SUBJECT, "") for head in self.heads.entries)]
+        return [*core, *extras]
 
     def _cores(self, person_type: str) -> list[Core]:
         return [core for core in self.core if person_type not in core.not_for]

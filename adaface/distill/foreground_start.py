@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,6 @@ class StartSettings:
     """How a start is drawn.
 
     Attributes:
-        picture: "person": of the person, in the middle of noise, as in the original; "class": what the compositional
-            teacher, told the class, draws in a few steps, so that all timesteps see the composition. The other settings
-            are for "person".
         scale: (least, largest) side of the person's picture as a share of the whole.
         noise: mean share of noise at the beginning and at the end of a run.
         noise_spread: the share is uniform within this part of its mean, above and below.
@@ -32,7 +29,6 @@ class StartSettings:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    picture: Literal["person", "class"] = "person"
     scale: tuple[float, float] = (0.7, 1.0)
     noise: tuple[float, float] = (0.1, 0.4)
     noise_spread: float = 0.2
@@ -43,10 +39,7 @@ class StartSettings:
         if not ranges and not 0 < self.scale[0] <= self.scale[1] <= 1:
             ranges = [f"scale must be two numbers, 0 < least <= largest <= 1, not {self.scale}"]
         means = [] if _two_shares(self.noise) else [f"noise must be two shares in 0..1, not {self.noise!r}"]
-        pictures = (
-            [] if self.picture in ("person", "class") else [f"picture must be person or class, not {self.picture!r}"]
-        )
-        raise_for("a composition's start", pictures, ranges, means, share_problems(self, "noise_spread"))
+        raise_for("a composition's start", ranges, means, share_problems(self, "noise_spread"))
 
 
 def _two_shares(value: Any) -> bool:

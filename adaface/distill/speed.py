@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan
 from adaface.distill.stage import Stage
-from adaface.distill.weights import ACTIVATION_FAMILIES, UNET_FAMILIES
+from adaface.distill.weights import ACTIVATION_FAMILIES
 
 # Dense bf16 operations per second of GPUs, by a part of their names; of their makers' data sheets.
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "A6000": 155e12, "L4": 121e12}
@@ -35,20 +35,17 @@ class FlopCount:
             models.predict(models.unet, states)(x, torch.zeros(1, dtype=torch.long, device=models.device))
         self.forward = float(counter.get_total_flops())
 
-    def of_batch(
-        self, batch: BatchPlan, rows: int, *, guidance: bool, candidates: int, teachable: float, backward: int = 4
-    ) -> float:
+    def of_batch(self, batch: BatchPlan, rows: int, *, guidance: bool, candidates: int, teachable: float) -> float:
         """Of one batch: a backward pass to the text alone costs as much as a forward pass.
 
         Args:
             rows: samples that are computed.
             guidance: whether the teacher is asked twice.
             candidates: starts that the teacher filter looks at, each with three passes.
-            teachable: share of compositions that go on, with four passes forward.
-            backward: how many of these go back, too.
+            teachable: share of compositions that go on, with four passes forward and backward.
         """
         if batch.kind == "compositional":
-            return rows * self.forward * (3 * candidates + (4 + backward) * teachable)
+            return rows * self.forward * (3 * candidates + 2 * 4 * teachable)
         passes = 2.0 * batch.rollout
         if batch.target == "teacher":
             passes += batch.rollout * (2 if guidance else 1)
@@ -61,12 +58,11 @@ def passes_of(stage: Stage, numbers: Mapping[str, float], *, filters: bool) -> d
     Args:
         filters: whether there is a CLIP to choose starts by.
     """
-    needs_passes = any(stage.losses.asks_for(family) for family in UNET_FAMILIES)
+    looks_inside = any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES)
     return {
         "guidance": stage.distillation.teacher_guidance != 1,
         "candidates": stage.filter.starts if filters else 0,
-        "teachable": numbers.get("teachable", 1.0) if needs_passes else 0.0,
-        "backward": 4 if any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES) else 2,
+        "teachable": numbers.get("teachable", 1.0) if looks_inside else 0.0,
     }
 
 

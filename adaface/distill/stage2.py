@@ -22,23 +22,20 @@ from adaface.distill.draws import integers, normal
 from adaface.distill.features import capture, cross_attentions, loss_places
 from adaface.distill.foreground_start import draw_start, start_from_person
 from adaface.distill.losses.cross_layer import cross_layer_terms
-from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta, noise_delta
+from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta
 from adaface.distill.losses.elastic_matching import elastic_matching
 from adaface.distill.mixing import mixed_contexts, same_contexts
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan, IterationPlan, Row
-from adaface.distill.rollout import sampled_latents
 from adaface.distill.stage import Stage
 from adaface.distill.stage1 import student_core, vectors_of_core
 from adaface.distill.subject_prompts import SubjectPrompts
 from adaface.distill.teacher_filter import choose
-from adaface.distill.weights import ACTIVATION_FAMILIES, UNET_FAMILIES, cross_layer_weights, layer_weights
+from adaface.distill.weights import ACTIVATION_FAMILIES, cross_layer_weights, layer_weights
 from adaface.encoder.model import AdaFaceEncoder
 
 # Guidance of the pictures that the filter looks at (D: shared_step).
 _SUBJECT_GUIDANCE, _TEACHER_GUIDANCE = 5.0, 6.0
-# Of the pictures that the class draws to start from: as many steps as give its colours and places their shape.
-_DRAWN_GUIDANCE, _DRAWN_STEPS = 3.0, 5
 
 Numbers = dict[str, Tensor]  # for the log, without gradient
 
@@ -120,51 +117,25 @@ class _Start:
         return _Start(self.x_t[rows], self.t[rows], self.foreground[rows], self.from_person[rows])
 
 
-@torch.no_grad()
 def _starts(
-    own: Compositional,
-    plan: IterationPlan,
-    batch: BatchPlan,
-    rows: Sequence[Row],
-    faces: Faces,
-    stage: Stage,
-    states: FourStates,
+    own: Compositional, plan: IterationPlan, batch: BatchPlan, rows: Sequence[Row], faces: Faces, stage: Stage
 ) -> list[_Start]:
     """The candidates, each for all G compositions: the same size of the person, other noise, other timesteps."""
-    schedule, device, shape = own.models.schedule, own.models.device, faces.latents.shape[1:]
-    by_class = stage.start.picture == "class"
+    schedule = own.models.schedule
     foreground = faces.has_mask.to(faces.latents)[:, None, None, None]
-    if faces.foreground is None or by_class:
-        foreground = torch.zeros_like(faces.latents[:, :1])  # nobody knows where the person is
-    else:
+    if faces.foreground is not None:
         foreground = foreground * faces.foreground
+    else:
+        foreground = torch.zeros_like(faces.latents[:, :1])  # nobody knows where the person is
     draw = draw_start(foreground, plan.generators(batch, rows, "start"), progress=batch.progress, settings=stage.start)
     made = []
     for number in range(stage.filter.starts if own.clip is not None else 1):
         generators = plan.generators(batch, rows, f"candidate {number}")
-        if by_class:
-            x_start = _drawn_by_class(own, states.class_composed, normal(generators, shape, device=device))
-            mask = foreground
-        else:
-            x_start, mask = start_from_person(faces.latents, foreground, draw, generators)
-        t = integers(generators, batch.low, schedule.timesteps).to(device)
-        noise = normal(generators, shape, device=device)
+        x_start, mask = start_from_person(faces.latents, foreground, draw, generators)
+        t = integers(generators, batch.low, schedule.timesteps).to(own.models.device)
+        noise = normal(generators, x_start.shape[1:], device=own.models.device)
         made.append(_Start(schedule.q_sample(x_start, t, noise), t, mask, foreground.flatten(1).any(1)))
     return made
-
-
-def _drawn_by_class(own: Compositional, states: Tensor, noise: Tensor) -> Tensor:
-    """Clean latents (G, 4, h, w) that the base model, told the class in the composition, makes of noise."""
-    contexts = same_contexts(states, own.layers)
-    both = torch.cat([same_contexts(own.nothing, own.layers).expand_as(contexts), contexts])
-    predict = own.models.predict(own.models.unet, both)
-
-    def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        without, told = predict(x_t.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
-        return without + _DRAWN_GUIDANCE * (told - without)
-
-    with layer_contexts(own.models.unet):
-        return sampled_latents(guided, own.models.schedule, noise, steps=_DRAWN_STEPS)
 
 
 @torch.no_grad()
@@ -179,7 +150,7 @@ def _start_to_learn_from(
     states: FourStates,
 ) -> tuple[_Start, Tensor]:
     """The best candidate of each composition, and (G,) bool whether it teaches anything."""
-    candidates = _starts(own, plan, batch, rows, faces, stage, states)
+    candidates = _starts(own, plan, batch, rows, faces, stage)
     if own.clip is None:
         return candidates[0], torch.ones(len(rows), dtype=torch.bool, device=own.models.device)
     # all at once, as all of a composition's pictures are judged by one text
@@ -202,7 +173,7 @@ def _one_step_pictures(
     """(2G, 3, H, W) in -1..1: what student, then teacher, make of a start in one guided step."""
     models = own.models
     subject = same_contexts(states.composed, own.layers)
-    teacher = _teacher_contexts(own, batch, stage, states.composed, states.class_composed, states.slots[1], start)
+    teacher = _teacher_contexts(own, batch, stage, states.composed, states.class_composed, states.slots, start)
     nothing = same_contexts(own.nothing, own.layers).expand(len(subject), -1, -1, -1, -1)
     with layer_contexts(models.unet):
         contexts = torch.cat([nothing, subject, teacher])
@@ -245,32 +216,29 @@ def _unet_terms(
 ) -> dict[str, Tensor]:
     """The terms (G',) of the G' teachable compositions that need passes of the UNet."""
     weights = stage.losses
-    wanted = [name for name in UNET_FAMILIES if weights.asks_for(name)]
-    looks = [name for name in ACTIVATION_FAMILIES if name in wanted]
+    wanted = [name for name in ACTIVATION_FAMILIES if weights.asks_for(name)]
     if not wanted:
         return {}
     rows = teachable.nonzero()[:, 0]
     start = start.select(rows)
-    single, composed, of_class, of_class_composed = (
-        each[rows] for each in (states.single, states.composed, states.class_single, states.class_composed)
+    single, composed, of_class, of_class_composed, slots = (
+        each[rows]
+        for each in (states.single, states.composed, states.class_single, states.class_composed, states.slots)
     )
-    alone, in_composition = states.slots[:, rows]
+    around = states.around[rows] if states.around is not None else None
     contexts = [
         same_contexts(single, own.layers),
         same_contexts(composed, own.layers),
-        _teacher_contexts(own, batch, stage, single, of_class, alone, start),
-        _teacher_contexts(own, batch, stage, composed, of_class_composed, in_composition, start),
+        _teacher_contexts(own, batch, stage, single, of_class, slots, start),
+        _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),
     ]
     unet = own.models.unet
-    with layer_contexts(unet), capture(unet, own.places if looks else ()) as captured:
-        predicted = _predicted(own, contexts, start) if looks else _subject_with_gradient(own, contexts, start)
+    with layer_contexts(unet), capture(unet, own.places) as captured:
+        own.models.predict(unet, torch.cat(contexts))(start.x_t.repeat(4, 1, 1, 1), start.t.repeat(4))
     by_layer = layer_weights(own.places)
-    slots = torch.cat([alone, in_composition] * 2).float()
-    scores = {name: found.scores(slots) for name, found in captured.items()}
+    scores = {name: found.scores(slots.repeat(4, 1).float()) for name, found in captured.items()}
     features = {name: found.features for name, found in captured.items()}
     terms: dict[str, Tensor] = {}
-    if "noise_delta" in wanted:
-        terms["noise_delta"] = noise_delta(predicted)
     if "elastic_matching" in wanted:
         queries = {name: found.queries() for name, found in captured.items()}
         terms |= elastic_matching(queries, features, scores, start.foreground, by_layer)
@@ -283,25 +251,11 @@ def _unet_terms(
         # the teacher's prompts are looked at no further
         subject = {name: score[: 2 * len(rows)] for name, score in scores.items()}
         behind = None
-        if states.around is not None:
-            around = states.around[:, rows].flatten(0, 1).repeat(2, 1).float()
-            behind = {name: found.scores(around)[: 2 * len(rows)] for name, found in captured.items()}
+        if around is not None:
+            behind = {
+                name: found.scores(around.repeat(4, 1).float())[: 2 * len(rows)] for name, found in captured.items()
+            }
         order = [place.name for place in own.places]
         both = cross_layer_terms(order, cross_layer_weights(own.places), subject, behind)
         terms |= {name: value.view(2, -1).mean(0) for name, value in both.items()}
     return terms
-
-
-def _predicted(own: Compositional, contexts: Sequence[Tensor], start: _Start) -> Tensor:
-    """Noise (nG, C, h, w) of the same starts, told each of n contexts."""
-    count = len(contexts)
-    predict = own.models.predict(own.models.unet, torch.cat(list(contexts)))
-    return predict(start.x_t.repeat(count, 1, 1, 1), start.t.repeat(count))
-
-
-def _subject_with_gradient(own: Compositional, contexts: Sequence[Tensor], start: _Start) -> Tensor:
-    """`_predicted` where only the subject's two, the first of four, are going to have a gradient."""
-    subject = _predicted(own, contexts[:2], start)
-    with torch.no_grad():
-        teacher = _predicted(own, contexts[2:], start)
-    return torch.cat([subject, teacher])

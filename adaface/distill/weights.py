@@ -24,13 +24,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "teacher_suppression",
     ),
     "deltas": ("feature_delta", "feature_delta_normalised", "attention_delta", "attention_norm"),
-    "noise_delta": ("noise_delta",),
     "prompt_delta": ("prompt_delta",),
     "attention_regions": ("complementary", "subject_outside", "background_inside", "contrast"),
     "cross_layer": ("cross_layer_subject", "cross_layer_background"),
 }
 ACTIVATION_FAMILIES = ("elastic_matching", "deltas", "cross_layer")  # of compositions; they look into the UNet
-UNET_FAMILIES = (*ACTIVATION_FAMILIES, "noise_delta")  # of compositions; they need its passes
 _TERMS = tuple(name for names in FAMILIES.values() for name in names)
 _USUAL_BACKGROUND_MATCH = 0.2
 
@@ -50,7 +48,6 @@ class LossWeights:
         feature_delta_normalised: features after a layer norm, times 2.5; the original tosses a coin between the two.
         attention_delta: direction of the attention to the subject, times 0.1.
         attention_norm: its size, times 1.
-        noise_delta: predicted noise; the original has no such loss.
         prompt_delta: text states, 2e-4 * 0.5 * 0.2.
         complementary: attention to subject and background apart, 2e-4 * 0.2.
         subject_outside: attention to the subject off the person, 2e-4 * 0.05.
@@ -81,7 +78,6 @@ class LossWeights:
     feature_delta_normalised: float = 1.25e-4
     attention_delta: float = 5e-6
     attention_norm: float = 5e-5
-    noise_delta: float = 0.0
     prompt_delta: float = 2e-5
     complementary: float = 4e-5
     subject_outside: float = 1e-5

@@ -29,7 +29,6 @@ LOSSES = {
     **dict.fromkeys(FAMILIES["attention_regions"], 0.1),
     **dict.fromkeys(FAMILIES["cross_layer"], 0.1),
     "prompt_delta": 0.1,
-    "noise_delta": 1.0,
 }
 PRODIGY = {"name": "prodigy", "rate": None, "first_d": 1e-3}  # whose first steps move something
 Configs = Callable[..., DistillConfig]  # changes of `tests.tiny_distill.settings` -> a configuration

@@ -81,18 +81,3 @@ def attention_norm(subject_scores: Mapping[str, Tensor], layer_weights: Mapping[
         apart = (sc - scale_gradient(mc, 0.05)).abs() + (ss - scale_gradient(ms, 0.05)).abs()
         terms.append(layer_weights[layer] * apart.mean(1))
     return torch.stack(terms).sum(0)
-
-
-@in_float32
-def noise_delta(predicted: Tensor) -> Tensor:
-    """(G,): mean of (sc - ss - sg(mc - ms))^2, sg(x) being x without its gradient.
-
-    Where person and composition are independent given the noisy picture, the score of both together is that of the
-    person, with that of the composition, without that of anybody: compositional score models (Liu et al. 2022). What
-    the composition adds is learned, not who ss is. Not in the original, which looks at no prediction here.
-
-    Args:
-        predicted: (4G, C, h, w) noise, all four of the same noisy picture.
-    """
-    ss, sc, ms, mc = predicted.flatten(1).chunk(4)
-    return (sc - ss - (mc - ms).detach()).square().mean(1)

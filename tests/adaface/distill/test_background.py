@@ -61,9 +61,9 @@ def test_class_prompts_have_one_word_in_the_slots_of_the_background(tiny: Tiny, 
     width = tiny.models.text.config.hidden_size
     behind = vectors(1, LAYERS, 4, width)
     states = four_states(prompts, texts, vectors(1, 16, width), vectors(1, 16, width), LAST, behind)
-    assert states.class_composed.shape == states.composed.shape == (1, LAYERS, states.slots.shape[-1], width)
+    assert states.class_composed.shape == states.composed.shape == (1, LAYERS, states.slots.shape[1], width)
     assert states.around is not None
-    at = states.class_composed[0, 0][states.around[1, 0]]
+    at = states.class_composed[0, 0][states.around[0]]
     assert at.shape == (4, width) and torch.equal(at, at[:1].expand(4, -1)), "the same state in all four slots"
     assert torch.equal(states.class_single[0, 0], states.class_single[0, -1]), "class prompts know no layers"
     # the words of the composition stand at the same places in both prompts, so that they can be compared

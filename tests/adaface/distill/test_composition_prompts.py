@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
 import torch
 
 from adaface.distill.class_tokens import merge_class_words, spread_class_word
-from adaface.distill.composition_prompts import FourPrompts, delta_of, draw_prompts, four_states
-from adaface.distill.compositions import Compositions, Heads
+from adaface.distill.composition_prompts import FourPrompts, draw_prompts, four_states
+from adaface.distill.compositions import Compositions
 from adaface.distill.subject_prompts import SubjectPrompts
 from tests.adaface.distill.conftest import Tiny
 from tests.adaface.distill.tiny_steps import batch_of, stage_of
@@ -18,18 +15,11 @@ from tests.tiny_distill import GRAMMAR, WIDTH
 PEOPLE = ("woman", "young man", "child", "person")
 
 
-# whether all compositions have a head of their own; the second is as long as "a photo of a z", the first is not
-HEADS = Heads(1.0, ("an oil painting of a {}", "a sketch of a {}"))
-GRAMMARS = {
-    headed: replace(Compositions.load(GRAMMAR), heads=HEADS if headed else Heads()) for headed in (False, True)
-}
-
-
-def drawn(tiny: Tiny, first: int = 0, count: int = 4, *, headed: bool = False, **batch: bool) -> FourPrompts:
+def drawn(tiny: Tiny, first: int = 0, count: int = 4, **batch: bool) -> FourPrompts:
     stage = stage_of("compositional", plan={"batch": 1})
     plan, planned, rows = batch_of(stage, count, first, background=False, **batch)
     people = [PEOPLE[(first + number) % len(PEOPLE)] for number in range(count)]
-    return draw_prompts(SubjectPrompts(tiny.models), plan, planned, rows, people, GRAMMARS[headed])
+    return draw_prompts(SubjectPrompts(tiny.models), plan, planned, rows, people, Compositions.load(GRAMMAR))
 
 
 def test_the_four_prompts_of_a_composition(tiny: Tiny) -> None:
@@ -42,17 +32,6 @@ def test_the_four_prompts_of_a_composition(tiny: Tiny) -> None:
         assert texts.class_composed[number] == texts.class_single[number] + ending
         assert texts.class_texts[number] == texts.single[number].replace(" z", f" {word}") + ending
     assert texts.class_words == PEOPLE
-
-
-def test_a_composition_with_a_head_of_its_own(tiny: Tiny) -> None:
-    texts = drawn(tiny, headed=True)
-    heads = {head.replace("{}", ""): head for head in GRAMMARS[True].heads.entries}
-    for number, word in enumerate(PEOPLE):
-        head = next(head for start, head in heads.items() if texts.composed[number].startswith(start))
-        assert not texts.single[number].startswith(head[:-2])
-        ending = texts.composed[number].removeprefix(head.format("z"))
-        assert texts.class_composed[number] == head.format(word + " ," * 15) + ending
-        assert texts.class_texts[number] == head.format(word) + ending
 
 
 def test_prompts_belong_to_the_slot_of_the_sample(tiny: Tiny) -> None:
@@ -68,7 +47,7 @@ def test_portraits_have_the_portrait_template(tiny: Tiny) -> None:
 
 
 def test_a_composition_that_is_too_long_loses_its_end(tiny: Tiny) -> None:
-    prompts, grammar = SubjectPrompts(tiny.models), GRAMMARS[False]
+    prompts, grammar = SubjectPrompts(tiny.models), Compositions.load(GRAMMAR)
     plan, batch, rows = batch_of(stage_of("compositional", plan={"batch": 1}), 1, background=False)
     long = " ".join(["young"] * 50) + " woman"
     texts = draw_prompts(prompts, plan, batch, rows, [long], grammar)
@@ -77,17 +56,16 @@ def test_a_composition_that_is_too_long_loses_its_end(tiny: Tiny) -> None:
     assert prompts.plain(texts.class_composed).shape == (1, 77)
 
 
-@pytest.mark.parametrize("headed", [False, True])
-def test_states_match_token_by_token(tiny: Tiny, headed: bool) -> None:
+def test_states_match_token_by_token(tiny: Tiny) -> None:
     prompts = SubjectPrompts(tiny.models)
-    texts = drawn(tiny, headed=headed)
+    texts = drawn(tiny)
     vectors = torch.randn(4, 16, WIDTH, generator=torch.Generator().manual_seed(2)).requires_grad_()
     skip = (0.2, 0.3, 0.5)
     states = four_states(prompts, texts, 2 * vectors, vectors, skip)
     for name, scale in (("single", 2), ("composed", 1)):
         tokens, slots = prompts.windows(getattr(texts, name))
         torch.testing.assert_close(getattr(states, name), prompts.states(tokens, slots, scale * vectors, skip))
-        assert torch.equal(states.slots[int(name == "composed")], slots)
+        assert torch.equal(states.slots, slots), "the subject stands in the same place in all prompts of a row"
         words = states.words if name == "single" else states.composed_words
         assert torch.equal(words, prompts.words_of(tokens))
         of_class = prompts.states(prompts.plain(getattr(texts, f"class_{name}")), None, None, skip)
@@ -97,8 +75,4 @@ def test_states_match_token_by_token(tiny: Tiny, headed: bool) -> None:
             found = getattr(states, f"class_{name}")[row]
             torch.testing.assert_close(found, spread_class_word(expected, at, 16)[0])
             torch.testing.assert_close(found[at], found[at + 15])
-    delta = delta_of(states)
-    # "a sketch of a z" is as long as "a photo of a z", other heads are not
-    matched = (states.slots[0] == states.slots[1]).all(1)
-    assert bool((delta[matched] > 0).all()) and not bool(delta[~matched].any()) and (headed or bool(matched.all()))
     assert states.single.requires_grad and not states.class_single.requires_grad

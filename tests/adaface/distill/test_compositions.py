@@ -82,35 +82,6 @@ def test_combinations_are_counted_as_they_are_drawn(tmp_path):
     )
 
 
-def test_heads_are_counted_and_drawn_and_say_what_need_not_be_said_again(tmp_path):
-    file = tmp_path / "heads.yaml"
-    file.write_text(
-        "core:\n  here: {patterns: [at home]}\n"
-        "extras:\n  style: {probability: 0.5, choices: [a sketch], unless: [heads]}\n"
-        "heads: {probability: 0.4, entries: ['a sketch of a {}', 'a bust of a {}']}\n"
-    )
-    some = Compositions.load(file)
-    rng = np.random.default_rng(4)
-    seen = Counter()
-    for _ in range(4000):
-        head = some.head(rng)
-        seen[head, some.sample(rng, headed=head is not None)] += 1
-    assert len(seen) == some.combinations() == 2 * 1 + 2
-    assert sum(times for (head, _), times in seen.items() if head) / 4000 == pytest.approx(0.4, abs=0.03)
-    assert {ending for head, ending in seen if head} == {"at home"}
-    refused = {
-        "{probability: 2, entries: ['a {}']}": "probability must lie",
-        "{entries: [x]}": "unlike",
-        "{probability: 0.5}": "none at all",
-        "{share: 1}": "heads has share",
-    }
-    for number, (wrong, said) in enumerate(refused.items()):
-        file = tmp_path / f"wrong-{number}.yaml"
-        file.write_text(f"core: {{a: {{patterns: [b]}}}}\nextras: {{}}\nheads: {wrong}\n")
-        with pytest.raises(ValueError, match=said):
-            Compositions.load(file)
-
-
 def test_extras_come_as_often_as_they_should(own):
     rng = np.random.default_rng(1)
     texts = [own.sample(rng, "man") for _ in range(DRAWS)]

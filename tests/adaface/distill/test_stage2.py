@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from adaface.distill.background import BackgroundFeatures
-from adaface.distill.foreground_start import StartSettings
 from adaface.distill.stage import Stage
 from adaface.distill.task import DistillTask
 from adaface.distill.weights import FAMILIES, LossWeights
@@ -110,15 +109,6 @@ def test_four_passes_have_the_same_start(tiny: Tiny) -> None:
     assert not torch.equal(blocks[0][0], blocks[0][1])
 
 
-def test_the_noise_of_a_composition_is_compared_without_looking_into_the_unet(tiny: Tiny) -> None:
-    task = task_of(tiny, stage2(losses=dataclasses.replace(NOTHING, noise_delta=2.0)))
-    loss, numbers = loss_of(task, samples(0, 2))
-    assert numbers.keys() == {"noise_delta", "teachable"} and float(numbers["noise_delta"]) > 0
-    torch.testing.assert_close(loss.detach(), 2 * numbers["noise_delta"])
-    loss.backward()
-    assert any(bool(p.grad.any()) for p in task.encoder.trainable_parameters() if p.grad is not None)
-
-
 def test_every_sample_of_a_group_can_be_in_a_composition(tiny: Tiny) -> None:
     """Their mean is that of batches with one each."""
     several = stage_of("compositional", plan={**PORTRAITS, "batch": 4, "compositions": 4})
@@ -126,25 +116,6 @@ def test_every_sample_of_a_group_can_be_in_a_composition(tiny: Tiny) -> None:
     whole, _ = loss_of(task_of(tiny, several), samples(0, 4))
     parts = [loss_of(task_of(tiny, single), samples(first, 1), first)[0] for first in range(4)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-5, atol=0)
-
-
-def test_compositions_can_start_from_what_the_class_draws(tiny: Tiny) -> None:
-    """Of the prompt with the composition, whoever the sample is; every timestep may be the first then."""
-    stage = stage2(losses=dataclasses.replace(NOTHING, noise_delta=1.0), start=StartSettings(picture="class"))
-    stage = dataclasses.replace(stage, plan=dataclasses.replace(stage.plan, compositional_low=0))
-    task = task_of(tiny, stage)
-    with seen_by(tiny.models.unet) as calls:
-        loss, numbers = loss_of(task, samples(0, 4))
-    *drawing, (x, t), (rest, times) = calls
-    assert all(len(seen) == 2 * 2 for seen, _ in drawing), "guided: two groups, with and without the prompt"
-    assert len(x) == 4 and torch.equal(rest, x) and torch.equal(times, t), "the subject's two, and the teacher's"
-    assert bool(loss.isfinite()) and loss.requires_grad and float(numbers["noise_delta"]) > 0
-    again = {**samples(4, 4), "person_type": samples(0, 4)["person_type"]}
-    with seen_by(tiny.models.unet) as others:
-        loss_of(task, again)
-    assert len(drawing) > 2 and all(
-        torch.equal(one[0], other[0]) for one, other in zip(drawing, others[: len(drawing)], strict=True)
-    ), "photographs do not matter"
 
 
 # The teacher filter

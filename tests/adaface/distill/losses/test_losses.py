@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adaface.distill.losses.attention_regions import attention_regions
 from adaface.distill.losses.cross_layer import cross_layer
-from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta, noise_delta
+from adaface.distill.losses.deltas import attention_delta, attention_norm, feature_delta
 from adaface.distill.losses.elastic_matching import elastic_matching
 from adaface.distill.losses.prompt_delta import prompt_delta
 from adaface.distill.losses.reconstruction import over_rollout, reconstruction
@@ -44,7 +44,6 @@ LOSSES: dict[str, tuple[bool, Callable[[Any], Tensor | dict[str, Tensor]]]] = {
     ),
     "attention_delta": (True, lambda r: attention_delta(r.maps("s", HEADS), WEIGHTS)),
     "attention_norm": (True, lambda r: attention_norm(r.maps("s", HEADS), WEIGHTS)),
-    "noise_delta": (True, lambda r: noise_delta(r.rows("predicted", 4, 8, 8))),
     "prompt_delta": (True, lambda r: prompt_delta(r.rows("states", 20, 12))),
     "prompt_delta_per_layer": (
         True,
@@ -116,21 +115,6 @@ def test_a_subject_that_composes_like_its_teacher_loses_nothing():
     assert not attention_norm(s, WEIGHTS).any()
     # the same features, sharpened on one side by the exponent of 2
     assert found["background_match"].max() < 0.1
-
-
-def test_noise_that_adds_what_the_composition_adds_for_the_class_costs_nothing():
-    """And the gradient goes to the subject alone: towards that sum in the composition, away from it without."""
-    generator = torch.Generator().manual_seed(1)
-    ss, ms, mc = torch.randn(3, 2, 4, 8, 8, generator=generator).unbind()
-    four = torch.cat([ss, ss + mc - ms, ms, mc]).requires_grad_()
-    torch.testing.assert_close(noise_delta(four), torch.zeros(2), rtol=0, atol=1e-12)
-    off = torch.cat([ss, ss + mc - ms + 0.5, ms, mc]).requires_grad_()
-    loss = noise_delta(off)
-    torch.testing.assert_close(loss, torch.full((2,), 0.25))
-    loss.sum().backward()
-    of_ss, of_sc, of_ms, of_mc = off.grad.chunk(4)
-    torch.testing.assert_close(of_sc, torch.full_like(of_sc, 2 * 0.5 / of_sc[0].numel()))
-    assert torch.equal(of_ss, -of_sc) and not bool(of_ms.any()) and not bool(of_mc.any())
 
 
 def test_elastic_matching_without_a_person_is_zero_but_has_a_gradient():
