@@ -37,17 +37,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m adaface.miniature.ship", description=(__doc__ or "").split(":")[0]
     )
-    parser.add_argument("--runs", type=Path, default=Path("out/miniature"), help="what `train` wrote")
+    parser.add_argument("--runs", type=Path, help="what `train` wrote (default: out/miniature)")
     parser.add_argument("--to", type=Path, default=WEIGHTS)
     parser.add_argument(
         "--only", nargs="+", choices=list(ORDER), metavar="NAME", help="these models and no others (all)"
     )
     parser.add_argument(
-        "--encoder", type=Path, help="a distilled encoder's folder; without it the one that is there stays"
+        "--encoder",
+        type=Path,
+        help="a distilled encoder's folder; without it the one that is there stays, without --runs everything else does",
     )
     given = parser.parse_args(arguments)
     try:
-        manifest = ship(given.runs, given.to, given.only or ORDER, given.encoder)
+        if given.encoder is not None and given.runs is None and not given.only:
+            manifest = ship_encoder(given.encoder, given.to)
+        else:
+            manifest = ship(given.runs or Path("out/miniature"), given.to, given.only or ORDER, given.encoder)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -85,16 +90,38 @@ def ship(runs: Path, to: Path, models: Iterable[str] = tuple(ORDER), encoder: Pa
         AdaFaceEncoder.from_pretrained(encoder).half().save_pretrained(fresh / ENCODER, teacher="reference")
     elif (to / ENCODER).is_dir():
         shutil.copytree(to / ENCODER, fresh / ENCODER)
-    entries = {
+    metrics = {name: json.loads((runs / name / "metrics.json").read_text()) for name in names}
+    return _put(fresh, to, {"commit": _commit(), "models": metrics})
+
+
+def ship_encoder(encoder: Path, to: Path) -> dict:
+    """Another encoder beside the weights that are in the folder `to`, in half precision; returns the manifest.
+
+    Raises:
+        FileNotFoundError: there is no encoder, or no manifest in `to`.
+        ValueError: it is damaged, or too large beside the others.
+    """
+    if not (to / MANIFEST).is_file():
+        raise FileNotFoundError(f"{to} has no {MANIFEST}; ship the networks first, with --runs")
+    made = AdaFaceEncoder.from_pretrained(encoder).half()
+    fresh = to.with_name(f"{to.name}.tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(to, fresh, ignore=shutil.ignore_patterns(ENCODER, MANIFEST))
+    made.save_pretrained(fresh / ENCODER, teacher="reference")
+    return _put(fresh, to, json.loads((to / MANIFEST).read_text()))
+
+
+def _put(fresh: Path, to: Path, said: dict) -> dict:
+    """The folder `fresh` in the place of `to`, with a manifest that says this and what files there are."""
+    entries: dict[str, dict] = {
         file.relative_to(fresh).as_posix(): {"sha256": sha256(file), "bytes": file.stat().st_size}
         for file in sorted(_files(fresh))
     }
-    size = sum(file.stat().st_size for file in _files(fresh))
+    size = sum(entry["bytes"] for entry in entries.values())
     if size > MAX_BYTES:
         shutil.rmtree(fresh)
         raise ValueError(f"the weights take {size / 1e6:.1f} MB, the package has room for {MAX_BYTES / 1e6:.0f}")
-    metrics = {name: json.loads((runs / name / "metrics.json").read_text()) for name in names}
-    manifest = {"commit": _commit(), "files": entries, "models": metrics}
+    manifest = {"commit": said["commit"], "files": entries, "models": said["models"]}
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(to, ignore_errors=True)
     os.replace(fresh, to)

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.miniature import ship as shipping
-from adaface.miniature.ship import CONTENT, main, ship
+from adaface.miniature.ship import CONTENT, main, ship, ship_encoder
 from adaface.miniature.shipped import check
 from adaface.miniature.train import ORDER
-from tests.adaface.encoder.tiny_encoder import encoder, faces, text_model
+from tests.adaface.encoder.tiny_encoder import LAYERS, encoder, faces, text_model
 
 PARTS = [part for parts in CONTENT.values() for part in parts]
 
@@ -90,6 +90,25 @@ def test_an_encoder_goes_along_in_halves_and_stays(runs, tmp_path):
         torch.testing.assert_close(shipped(faces()), made(faces()), rtol=0.02, atol=0.02)
     again = ship(runs, tmp_path / "to", ["clip"])
     assert "encoder/adaface.safetensors" in again["files"] and check(tmp_path / "to") == []
+
+
+def test_an_encoder_alone_leaves_all_else_as_it_is(runs, tmp_path, monkeypatch, capsys):
+    text_model(1).save_pretrained(tmp_path / "teacher")
+    folders = [tmp_path / name for name in ("one", "other")]
+    for copies, folder in enumerate(folders, start=1):
+        encoder([copies] * LAYERS, teacher=str(tmp_path / "teacher")).save_pretrained(folder, teacher="reference")
+    with pytest.raises(FileNotFoundError, match="ship the networks first"):
+        ship_encoder(folders[0], tmp_path / "to")
+    before = ship(runs, tmp_path / "to", encoder=folders[0])
+    assert main(["--to", str(tmp_path / "to"), "--encoder", str(folders[1])]) == 0
+    after = json.loads((tmp_path / "to/manifest.json").read_text())
+    changed = {name for name in after["files"] if after["files"][name] != before["files"].get(name)}
+    assert "encoder/adaface.safetensors" in changed and all(name.startswith("encoder/") for name in changed)
+    assert after["models"] == before["models"] and after["commit"] == before["commit"]
+    assert check(tmp_path / "to") == []
+    monkeypatch.setattr(shipping, "MAX_BYTES", 1000)
+    assert main(["--to", str(tmp_path / "to"), "--encoder", str(folders[0])]) == 1
+    assert "has room for" in capsys.readouterr().err and check(tmp_path / "to") == []
 
 
 def test_some_models_can_go_without_others(runs, tmp_path):
