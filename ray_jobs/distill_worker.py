@@ -77,6 +77,8 @@ def _train(config: DistillConfig, out: Storage) -> None:
     run, origins = config_hash(config), origins_of(_init(config), config.run_config.stage.compositions)
 
     trainer = build_trainer(config, device, rank, world)
+    if rank == 0:
+        log.info("%s: matrix products in %s", device, trainer.task.models.precision)
     with (
         TrainingStream(
             config.data, seed=config.run_config.seed, rank=rank, world_size=world, block=config.samples
