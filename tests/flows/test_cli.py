@@ -22,7 +22,7 @@ def adaface(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedP
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), **environment},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=120,
     )
 
 
