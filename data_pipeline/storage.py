@@ -40,8 +40,8 @@ class Storage:
         return self._fs, self._root
 
     def locate(self, name: str) -> str:
-        """Full path or URI of a name, for people."""
-        return f"{self.uri}/{name}"
+        """Full path or URI of a name."""
+        return inside(self.uri, name)
 
     def local_path(self, name: str = "") -> Path:
         """Path on this machine; ValueError in an object store."""
@@ -181,6 +181,12 @@ def read_file(path: str, max_bytes: int | None = None) -> bytes:
 def is_uri(path: str) -> bool:
     """Whether a path names an object store (`s3://...`) rather than a local file."""
     return "://" in path
+
+
+def inside(folder: str, name: str) -> str:
+    """What is called `name` in a local folder, or in a URI, whose query (an endpoint, say) stays at its end."""
+    place, mark, query = folder.partition("?") if is_uri(folder) else (folder, "", "")
+    return f"{place.rstrip('/')}/{name}{mark}{query}"
 
 
 def _resolve(uri: str) -> tuple[fs.FileSystem, str, bool]:

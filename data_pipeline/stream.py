@@ -156,7 +156,7 @@ class TrainingStream:
 
     def state(self) -> dict[str, Any]:
         """Where the stream is, small and JSON-able; equal on all ranks that have taken equally many samples, but for
-        what they skipped.
+        what they skipped: that is the count of the rank that is asked, and another rank that loads it counts on from there.
 
         What was only prepared ahead counts as not taken.
         """

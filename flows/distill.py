@@ -64,7 +64,7 @@ def _of_stage(stage: int, config: str, overrides: list[str], address: str | None
 
 def distilled(config: DistillConfig, address: str | None, label: str = JOB) -> dict[str, Any]:
     """Run the job inside of a flow run and show what was trained; see `distill_stage1` and `run_job_of_flow`."""
-    output = Storage(f"{config.output}/{config.name}")
+    output = Storage(config.folder)
     run_job_of_flow(JOB, resolved_yaml(config), output.uri, address or None, {f"stage{config.stage}": 1.0}, label)
     run = read_result(output, RESULT, "output")
     create_markdown_artifact(run_markdown(run, output), key=f"{label}-run", description=f"The run {output.uri}")

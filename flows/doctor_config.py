@@ -34,11 +34,13 @@ def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[
         yield from check_models(config)
         yield from check_sources(config.data)
         yield from check_output(config.data.output)
+        if config.pipeline is not None:
+            yield from _check_pipeline(config_file, overrides)
     elif isinstance(config, DistillConfig):
         from ray_jobs.distill_preflight import problems_of
 
         yield from check_inputs(problems_of(config), "models and datasets")
-        yield from check_output(f"{config.output}/{config.name}", "the run", "output")
+        yield from check_output(config.folder, "the run", "output")
     else:
         from adaface.evaluation.preflight import problems
         from ray_jobs.evaluate_config import with_encoders_here
@@ -50,6 +52,18 @@ def examine_config(config_file: str, overrides: Sequence[str] = ()) -> Iterator[
             found = [str(error)]
         yield from check_inputs(found, "subjects, prompts and models")
         yield from check_output(config.output, "the evaluation", "output")
+
+
+def _check_pipeline(config_file: str, overrides: Sequence[str]) -> Iterator[Finding]:
+    from flows.pipeline_preflight import problems_here
+    from flows.pipeline_steps import load_pipeline
+    from ray_jobs.config_file import ConfigError
+
+    try:
+        problems = problems_here(load_pipeline(config_file, [*overrides]))
+    except ConfigError as error:
+        problems = error.problems
+    yield from check_inputs(problems, "what the pipeline's rounds and evaluation need")
 
 
 def job_of(config_file: str) -> tuple[str, type[JobConfig]]:

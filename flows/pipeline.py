@@ -12,6 +12,7 @@ from flows.build_dataset import built
 from flows.distill import distilled
 from flows.evaluate import evaluated
 from flows.job_task import runs_elsewhere, stop_jobs
+from flows.pipeline_preflight import refuse_what_is_missing
 from flows.pipeline_steps import Step, draw_album, load_pipeline, step_names, steps
 from flows.run_names import named_after
 from ray_jobs.config import DatasetConfig
@@ -47,6 +48,8 @@ def pipeline(
     checked = load_pipeline(config, overrides)
     assert checked.pipeline is not None
     logger, names = get_run_logger(), step_names(checked.pipeline)
+    if not runs_elsewhere(address):
+        refuse_what_is_missing(checked)
     rows: list[dict[str, str]] = []
     result: dict[str, Any] = {}
     for step in steps(checked, absolute=runs_elsewhere(address)):

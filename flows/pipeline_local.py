@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from flows.pipeline_preflight import refuse_what_is_missing
 from flows.pipeline_steps import Step, draw_album, step_names, steps
 from flows.submission import CONFIG_NAME, attempt_id, cluster_in_environment, connect, run_job
 from ray_jobs.config import DatasetConfig, JobConfig
@@ -29,11 +30,14 @@ def run_pipeline(config: DatasetConfig, address: str | None = None) -> list[Step
         address: dashboard of a Ray cluster; None: that of RAY_ADDRESS, else a local Ray for all steps together.
 
     Raises:
+        ConfigError: models are missing that a later step needs, before the first one.
         ValueError, RuntimeError: what the step's job raised; the same call goes on there.
     """
     assert config.pipeline is not None
     names = step_names(config.pipeline)
     elsewhere = bool(address or cluster_in_environment())
+    if not elsewhere:
+        refuse_what_is_missing(config)
     results = []
     with ExitStack() as ray:
         for number, step in enumerate(steps(config, absolute=elsewhere), 1):
@@ -69,6 +73,6 @@ def submit_step(step: Step, config: JobConfig, address: str | None) -> None:
             file,
             address=address,
             # a job that goes on although nobody follows it any more is followed, not started a second time
-            submission_id=attempt_id(connect(address), f"pipeline-{step.name}-{step.key}", again=True),
+            submission_id=attempt_id(connect(address), f"pipeline-{step.name}-{step.job_key}", again=True),
             on_log=lambda line: print(line, flush=True),
         )

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_pipeline.storage import Storage
+from data_pipeline.storage import Storage, inside
 from flows.job_files import read_result
 from ray_jobs.config import DatasetConfig, JobConfig
 from ray_jobs.config import with_absolute_paths as absolute_dataset
@@ -54,6 +54,11 @@ class Step:
     key: str
     done: bool
 
+    @property
+    def job_key(self) -> str:
+        """Of the job that makes it: another chain with equal settings writes elsewhere."""
+        return _key(self.key, self.output)
+
 
 def load_pipeline(path: str | Path, overrides: list[str]) -> DatasetConfig:
     """A dataset's configuration with a section `pipeline`, all of whose files are valid.
@@ -68,7 +73,7 @@ def load_pipeline(path: str | Path, overrides: list[str]) -> DatasetConfig:
     before: tuple[str, int] | None = None  # the last round that can be read, and its multiplier
     for each in section.rounds:
         try:
-            copies = _round(section, each, each.name, config.data.output, None).run_config.multiplier
+            copies = round_config(section, each, each.name, config.data.output, None).run_config.multiplier
         except ConfigError as error:
             problems += [f"round {each.name}: {problem}" for problem in error.problems]
             continue
@@ -79,7 +84,7 @@ def load_pipeline(path: str | Path, overrides: list[str]) -> DatasetConfig:
             )
         before = (each.name, copies)
     try:
-        evaluation = _evaluation(section, [])
+        evaluation = evaluation_config(section, [])
     except ConfigError as error:
         problems += [f"evaluation: {problem}" for problem in error.problems]
     else:
@@ -110,7 +115,7 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
     """
     section = config.pipeline
     assert section is not None
-    records = Storage(f"{section.output}/{_RECORDS}")
+    records = Storage(inside(section.output, _RECORDS))
 
     drawn = []
     for album in section.draw:
@@ -130,11 +135,11 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
     encoders = {}
     init = None
     for each in section.rounds:
-        own = _round(section, each, each.name, out.uri, None)
+        own = round_config(section, each, each.name, out.uri, None)
         key = _key(_what_a_round_makes(own, after_another=init is not None), key)
         record = _free_or_own(section, records, each.name, key)
-        run = _round(section, each, record.name, out.uri, init)
-        folder = Storage(f"{run.output}/{run.name}")
+        run = round_config(section, each, record.name, out.uri, init)
+        folder = Storage(run.folder)
         step = Step(
             each.name,
             "distill",
@@ -148,8 +153,8 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
         encoders[each.name] = init = folder.locate(ENCODER)
 
     methods = [{"name": name, "kind": "encoder", "path": path} for name, path in encoders.items()]
-    evaluation = _evaluation(section, methods)
-    asked = _evaluation(section, [])
+    evaluation = evaluation_config(section, methods)
+    asked = evaluation_config(section, [])
     read = inputs_hash(asked)
     key = _key(asked.what_it_makes(), [*encoders], read, key)
     record = _Record(records, "evaluation", key)
@@ -189,16 +194,18 @@ def _free_or_own(section: PipelineSection, records: Storage, name: str, key: str
     number = 1
     while True:
         record = _Record(records, name if number == 1 else f"{name}-{number}", key)
-        if record.found is None and not Storage(f"{_runs(section)}/{record.name}").exists("config.yaml"):
+        if record.found is None and not Storage(inside(runs_of(section), record.name)).exists("config.yaml"):
             return record
         if record.found is not None and record.found["key"] == key:
             return record
         number += 1
 
 
-def _round(section: PipelineSection, each: RoundConfig, name: str, dataset: str, init: str | None) -> DistillConfig:
+def round_config(
+    section: PipelineSection, each: RoundConfig, name: str, dataset: str, init: str | None
+) -> DistillConfig:
     """A round's configuration; without `init` it starts from what its file says."""
-    given = [setting("output", _runs(section)), setting("name", name), setting("stage", each.stage)]
+    given = [setting("output", runs_of(section)), setting("name", name), setting("stage", each.stage)]
     given.append(setting("data.datasets", [dataset]))
     if init is not None:
         given.append(setting(f"stage{each.stage}.init", init))
@@ -206,9 +213,9 @@ def _round(section: PipelineSection, each: RoundConfig, name: str, dataset: str,
     return load(DistillConfig, section.distill.config, overrides)
 
 
-def _evaluation(section: PipelineSection, encoders: list[dict[str, str]]) -> EvaluateConfig:
+def evaluation_config(section: PipelineSection, encoders: list[dict[str, str]]) -> EvaluateConfig:
     """The evaluation's configuration, with these methods after its own."""
-    given = [*section.evaluate.overrides(), setting("output", f"{section.output}/evaluation")]
+    given = [*section.evaluate.overrides(), setting("output", inside(section.output, "evaluation"))]
     config = load(EvaluateConfig, section.evaluate.config, given)
     more = [setting(f"methods.{len(config.methods) + place}", method) for place, method in enumerate(encoders)]
     return load(EvaluateConfig, section.evaluate.config, [*given, *more])
@@ -231,8 +238,9 @@ def draw_album(album: AlbumConfig) -> None:
     write_album(album.folder, AlbumSize(**album.size()))
 
 
-def _runs(section: PipelineSection) -> str:
-    return f"{section.output}/runs"
+def runs_of(section: PipelineSection) -> str:
+    """The folder of the rounds' runs."""
+    return inside(section.output, "runs")
 
 
 def _album_name(album: AlbumConfig) -> str:

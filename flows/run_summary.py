@@ -13,9 +13,9 @@ _SPEED = {
     "samples_per_s": ("samples per second", "{:.1f}"),
     "computed_per_s": ("of which computed", "{:.1f}"),
     "wait_share": ("waiting for data", "{:.1%}"),
-    "tflops": ("TFLOP/s", "{:.3g}"),
-    "mfu": ("MFU", "{:.1%}"),
-    "memory_gb": ("peak memory, GB", "{:.1f}"),
+    "tflops": ("TFLOP/s of a worker", "{:.3g}"),
+    "mfu": ("MFU of a worker", "{:.1%}"),
+    "memory_gb": ("peak memory of a worker, GB", "{:.1f}"),
 }
 
 

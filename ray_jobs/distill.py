@@ -14,14 +14,14 @@ from typing import Any
 from adaface.encoder.files import CONFIG, WEIGHTS
 from data_pipeline.lock import build_lock
 from data_pipeline.storage import Storage
-from data_pipeline.training_set import open_training_set
+from data_pipeline.stream import TrainingStream
 from ray_jobs.config_file import config_hash
 from ray_jobs.distill_config import DistillConfig, with_absolute_paths
 from ray_jobs.distill_preflight import problems_of
 from ray_jobs.job_main import job_parser, run_job_main
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import ray_session
+from ray_jobs.runtime import joins_cluster, ray_session
 from ray_jobs.same_run import LASTING_FAILURE, begin
 from ray_jobs.whole_checkpoints import mend_list
 
@@ -49,7 +49,7 @@ def run(config: DistillConfig, *, address: str | None = None) -> dict[str, Any]:
     if problems := problems_of(config):
         raise ValueError("\n".join(problems))
     config = with_absolute_paths(config)
-    out = Storage(f"{config.output}/{config.name}")
+    out = Storage(config.folder)
     with build_lock(out):
         return _run(config, out, address)
 
@@ -71,10 +71,12 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
     mend_list(out)
     if out.exists(LASTING_FAILURE):  # of a start before this one: perhaps its cause is gone
         out.delete(LASTING_FAILURE)
-    # reads every shard that is new once, here and not in each worker
-    open_training_set(config.data.datasets, cache=config.data.cache, on_bad=config.data.on_bad)
+    # Reads every shard that is new once, here and not in each worker, and says what is wrong with samples, shares and
+    # latents before networks are loaded.
+    TrainingStream(config.data, seed=config.run_config.seed)
     try:
         with ray_session(address, dashboard=True):
+            _look_for_room(config, joins_cluster(address))
             result = _fit(config)
         if out.exists(LASTING_FAILURE):  # with which workers return
             raise RuntimeError("the workers gave up")
@@ -90,6 +92,30 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
     out.write_json(RESULT, done)
     log.info("done after %s steps: %s", f"{metrics['steps']:,}", done["encoder"])
     return done
+
+
+def _look_for_room(config: DistillConfig, on_cluster: bool) -> None:
+    """ValueError where a Ray of this machine alone cannot hold the workers: Ray Train would wait for more without end.
+
+    A cluster may grow, so that there it is only said.
+    """
+    import ray
+
+    machines = config.machines
+    least = machines.workers if isinstance(machines.workers, int) else machines.workers[0]
+    wanted = {"CPU": least * machines.cpus_per_worker, "GPU": float(least if machines.gpu else 0)}
+    there = ray.cluster_resources()
+    short = [
+        f"{amount:g} {name}s where Ray has {there.get(name, 0):g}"
+        for name, amount in wanted.items()
+        if amount > there.get(name, 0)
+    ]
+    if not short:
+        return
+    said = f"machines asks for {least:,} workers, together {' and '.join(short)}"
+    if not on_cluster:
+        raise ValueError(f"{said}; ask for fewer workers, fewer machines.cpus_per_worker, or machines.gpu: false")
+    log.warning("%s: the job waits until the cluster has grown", said)
 
 
 def has_encoder(out: Storage) -> bool:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from adaface.distill.run_file import merged
 from adaface.distill.stage import Stage, original_stage
 from adaface.models.precision import Precision
-from data_pipeline.storage import is_uri
+from data_pipeline.storage import inside, is_uri
 from data_pipeline.stream import StreamConfig
 from ray_jobs.config import JobConfig
 
@@ -25,9 +25,11 @@ class ModelsConfig(_Section):
 
     base: str = Field(description="Stable Diffusion 1.5 or a relative, as a diffusers folder: the student's UNet")
     teacher_unet: str = Field(description="folder of Arc2Face's UNet")
-    teacher_text: str = Field(description="folder of Arc2Face's text encoder")
+    teacher_text: str = Field(
+        description="folder of Arc2Face's text encoder; an encoder to start from that has a copy with it keeps that"
+    )
     teacher_tokenizer: str | None = Field(default=None, description="null: the base's")
-    text_model: str = Field(description="CLIP text model that the inverse encoder starts from in round 1")
+    text_model: str = Field(description="CLIP text model that a new inverse encoder starts from")
     face_pack: str = Field(description="the pack whose recogniser made the dataset's ID embeddings")
     clip: str | None = Field(default=None, description="CLIP of stage 2's teacher filter; null: nothing is filtered")
     vision: str | None = Field(
@@ -38,6 +40,19 @@ class ModelsConfig(_Section):
     )
     compile: bool = Field(default=False, description="torch.compile for the student's UNet, where nothing is captured")
     checkpoint_gradients: bool = Field(default=False, description="less memory, a third more time")
+
+
+# Settings of `models` that name files or folders.
+MODEL_PLACES = (
+    "base",
+    "teacher_unet",
+    "teacher_text",
+    "teacher_tokenizer",
+    "text_model",
+    "clip",
+    "vision",
+    "face_pack",
+)
 
 
 class RunConfig(_Section):
@@ -143,6 +158,11 @@ class DistillConfig(JobConfig):
         return self
 
     @property
+    def folder(self) -> str:
+        """Of the run: a path or a URI."""
+        return inside(self.output, self.name)
+
+    @property
     def run_config(self) -> RunConfig:
         """Of the chosen stage."""
         return self.stage1 if self.stage == 1 else self.stage2
@@ -169,7 +189,7 @@ def with_absolute_paths(config: DistillConfig) -> DistillConfig:
     values = config.model_dump(mode="python")
     values["output"] = _absolute(config.output)
     values["data"]["datasets"] = [_absolute(path) for path in config.data.datasets]
-    places = [(values["models"], key) for key in ModelsConfig.model_fields]
+    places = [(values["models"], key) for key in MODEL_PLACES]
     for stage in ("stage1", "stage2"):
         places += [(values[stage], "init"), (values[stage]["stage"], "compositions")]
     if config.data.cache is not None:

@@ -26,7 +26,8 @@ _ROWS = re.compile(r"log/steps-(\d+)-rank\d+\.jsonl")
 
 
 class RunLog:
-    """Of one worker; all of them write rows, rank 0 everything else.
+    """Of one worker; all of them write rows, rank 0 everything else. Samples per second are those of all workers,
+    TFLOP/s, MFU and memory of one.
 
     OUTPUT/NAME/log/steps-00000500-rank0.jsonl     the rows up to that checkpoint
     OUTPUT/NAME/panels/step-00000500.png
@@ -34,8 +35,25 @@ class RunLog:
     OUTPUT/NAME/tensorboard/, progress.json
     """
 
-    def __init__(self, config: DistillConfig, out: Storage, trainer: Trainer, rank: int, panel: Panel | None):
-        self.config, self.out, self.trainer, self.rank, self.panel = config, out, trainer, rank, panel
+    def __init__(
+        self,
+        config: DistillConfig,
+        out: Storage,
+        trainer: Trainer,
+        rank: int,
+        world: int,
+        panel: Panel | None,
+        skipped_samples: Mapping[str, int],
+    ):
+        self.config, self.out, self.trainer, self.rank, self.world, self.panel = (
+            config,
+            out,
+            trainer,
+            rank,
+            world,
+            panel,
+        )
+        self._skipped = sum(skipped_samples.values())  # before the first step of this start
         self._rows: list[dict[str, Any]] = []
         self._flops = FlopCount(trainer.task.models)
         self._peak = peak_flops(trainer.task.models.device)
@@ -59,7 +77,11 @@ class RunLog:
             self._progress.finish(f"{self.trainer.number:,} steps")
 
     def step(self, report: StepReport, skipped_samples: Mapping[str, int]) -> None:
-        """After each step, on every worker."""
+        """After each step, on every worker.
+
+        Args:
+            skipped_samples: of this worker's stream, counted since it began.
+        """
         row = self._row(report, skipped_samples)
         self._rows.append(row)
         if self._trackers is None or self._progress is None:
@@ -98,10 +120,10 @@ class RunLog:
     def _row(self, report: StepReport, skipped_samples: Mapping[str, int]) -> dict[str, Any]:
         plan, stage = self.trainer.task.plan, self.trainer.task.stage
         passes = passes_of(stage, report.numbers, filters=self.config.models.clip is not None)
-        flops, computed = 0.0, 0
+        count, flops, computed = self.trainer.count, 0.0, 0
         for batch in plan.step(report.number).batches:
-            rows = plan.rows(batch, self.rank * self.trainer.count, self.trainer.count)
-            computed += len(rows)
+            rows = plan.rows(batch, self.rank * count, count)
+            computed += len(plan.rows(batch, 0, self.world * count))
             flops += self._flops.of_batch(batch, len(rows), **passes)
         whole = report.seconds + report.waited
         row = {
@@ -115,15 +137,18 @@ class RunLog:
             "keys": hashlib.sha256(json.dumps(report.keys).encode()).hexdigest()[:16],
             "seconds": whole,
             "wait_share": report.waited / whole,
-            "samples_per_s": report.samples / whole,
+            # of all workers, which take their steps together
+            "samples_per_s": self.world * report.samples / whole,
             "computed_per_s": computed / whole,  # long rollouts and compositions leave samples of a batch out
-            "tflops": flops / whole / 1e12,
+            "tflops": flops / whole / 1e12,  # this and what follows: of this worker
             "memory_gb": memory_gb(self.trainer.task.models.device),
         }
         if self._peak is not None:
             row["mfu"] = flops / whole / self._peak
-        if skipped_samples:
-            row["skipped_samples"] = sum(skipped_samples.values())
+        skipped = sum(skipped_samples.values())
+        if skipped > self._skipped:
+            row["skipped_samples"] = skipped - self._skipped
+        self._skipped = skipped
         return row
 
 

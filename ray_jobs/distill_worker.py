@@ -50,7 +50,7 @@ def train(settings: Mapping[str, Any]) -> None:
     import ray.train
 
     config = DistillConfig.model_validate(settings["config"])
-    out = Storage(f"{config.output}/{config.name}")
+    out = Storage(config.folder)
     if out.exists(LASTING_FAILURE):
         return
     try:
@@ -76,7 +76,10 @@ def _train(config: DistillConfig, out: Storage) -> None:
     choose_arithmetic(config, device)
     run, origins = config_hash(config), origins_of(_init(config), config.run_config.stage.compositions)
 
-    trainer = build_trainer(config, device, rank, world)
+    try:
+        trainer = build_trainer(config, device, rank, world)
+    except FileNotFoundError as error:  # a model that this machine does not have: it will not come by trying
+        raise ValueError(str(error)) from error
     if rank == 0:
         log.info("%s: matrix products in %s", device, trainer.task.models.precision)
     with (
@@ -95,7 +98,7 @@ def _train(config: DistillConfig, out: Storage) -> None:
             for left in Path(tempfile.gettempdir()).glob(f"{_prefix(config)}*"):  # of a worker that was killed
                 shutil.rmtree(left, ignore_errors=True)
         panel = choose_panel(config, stream) if rank == 0 and _has_panel(config) else None
-        with RunLog(config, out, trainer, rank, panel) as written:
+        with RunLog(config, out, trainer, rank, world, panel, batches.skipped) as written:
             while not trainer.finished:
                 report = trainer.step()
                 written.step(report, batches.skipped)
@@ -147,7 +150,7 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         task,
         count=config.samples,
         rank=rank,
-        wrap=lambda inner: _wrapped(inner, device) if world > 1 else inner,
+        wrap=lambda inner: _wrapped(inner) if world > 1 else inner,
     )
 
 
@@ -161,11 +164,11 @@ def _says_more_than_reported(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Reporting training result")
 
 
-def _wrapped(task: DistillTask, device: torch.device) -> nn.Module:
-    devices = [device.index] if device.type == "cuda" else None
+def _wrapped(task: DistillTask) -> nn.Module:
     # all batches use all of the encoder, but for its background generator, which some kinds do without
     some_unused = task.encoder.background is not None
-    return nn.parallel.DistributedDataParallel(task, device_ids=devices, find_unused_parameters=some_unused)
+    # without `device_ids`, which would have whole batches copied to the device, waiting for each: the task copies what it uses
+    return nn.parallel.DistributedDataParallel(task, find_unused_parameters=some_unused)
 
 
 def _has_panel(config: DistillConfig) -> bool:
@@ -237,5 +240,5 @@ def _tell(
 
 def _prefix(config: DistillConfig) -> str:
     """Of the folders in which this run's checkpoints are made, before they are uploaded."""
-    place = hashlib.sha256(f"{config.output}/{config.name}".encode()).hexdigest()[:16]
+    place = hashlib.sha256(config.folder.encode()).hexdigest()[:16]
     return f"adaface-checkpoint-{place}-"

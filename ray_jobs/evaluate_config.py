@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from adaface.evaluation.config import EvaluationConfig
-from data_pipeline.storage import is_uri
+from data_pipeline.storage import inside, is_uri
 from ray_jobs.config import ClusterConfig, JobConfig
 from ray_jobs.fetched import fetched
 
@@ -49,12 +49,6 @@ def history_of(config: EvaluateConfig) -> str:
     parent, _, _ = place.rstrip("/").rpartition("/")
     # beside a whole bucket there is no place
     return inside(f"{scheme}://{parent or place}{mark}{query}", "history")
-
-
-def inside(folder: str, name: str) -> str:
-    """What is called `name` in a local folder, or in a URI, whose query (an endpoint, say) stays at its end."""
-    place, mark, query = folder.partition("?") if is_uri(folder) else (folder, "", "")
-    return f"{place.rstrip('/')}/{name}{mark}{query}"
 
 
 def with_absolute_paths(config: EvaluateConfig) -> EvaluateConfig:

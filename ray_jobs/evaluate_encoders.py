@@ -13,8 +13,8 @@ import pyarrow.fs as fs
 
 from adaface.encoder.files import CONFIG, WEIGHTS, read_config
 from adaface.evaluation.methods.encoder import encoder_files, encoder_place, newest_encoder
-from data_pipeline.storage import Storage
-from ray_jobs.evaluate_config import EncoderPath, EvaluateConfig, inside, with_encoders
+from data_pipeline.storage import Storage, inside
+from ray_jobs.evaluate_config import EncoderPath, EvaluateConfig, with_encoders
 from ray_jobs.evaluate_digests import digest
 from ray_jobs.fetched import in_object_store
 

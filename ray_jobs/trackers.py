@@ -92,7 +92,7 @@ class _TensorBoard:
 
         # an s3:// folder, too: tensorboardX writes there by boto3
         place = str(out.local_path("tensorboard")) if out.is_local else out.locate("tensorboard")
-        self._writer = SummaryWriter(place, purge_step=begins if begins > 1 else None)
+        self._writer = SummaryWriter(place, purge_step=begins)
         self.known = begins - 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

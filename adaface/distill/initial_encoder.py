@@ -14,6 +14,7 @@ import torch
 from adaface.distill.background import BackgroundFeatures, new_generator
 from adaface.distill.draws import torch_generator
 from adaface.encoder.config import EncoderConfig, text_values
+from adaface.encoder.files import has_teacher, locate
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.model_path import model_path
 from adaface.models.whole import load_model, load_tokenizer
@@ -36,8 +37,10 @@ def initial_encoder(
     Args:
         init: encoder folder to go on from; None: a new encoder, whose inverse encoder is a copy of `text_model`.
         multiplier: keys and values per token that it is to have. New copies get noise, which comes from `seed`.
-        teacher_text, text_model, tokenizer: folders, package://... or names of the hub; or a tokenizer that is loaded.
-        face_pack: whose ID embeddings it reads.
+        teacher_text: the teacher's text encoder: a folder, package://... or a name of the hub. Of an `init` that has a copy
+            beside its weights, that copy is read.
+        text_model, tokenizer: of a new encoder: the same, or a tokenizer that is loaded.
+        face_pack: whose ID embeddings a new encoder reads.
         background: with it, an encoder without a background generator gets a new one for these features, with vectors
             for `unet_layers` cross-attention layers.
 
@@ -59,7 +62,10 @@ def initial_encoder(
         )
         encoder = AdaFaceEncoder.from_text_model(config, teacher, text)
     else:
-        encoder = AdaFaceEncoder.from_pretrained(init, dtype=torch.float32)
+        brings_its_own = has_teacher(locate(init))
+        encoder = AdaFaceEncoder.from_pretrained(
+            init, dtype=torch.float32, teacher=None if brings_its_own else teacher_text
+        )
     _extend(encoder, multiplier, init, seed)
     if background is not None:
         _with_background(encoder, background, unet_layers, seed)

@@ -221,6 +221,12 @@ def teacher_place(config: EncoderConfig, folder: Path) -> str:
     return str(local) if local.is_dir() else name
 
 
+def has_teacher(folder: Path) -> bool:
+    """Whether an encoder's folder has its teacher with it, or beside it. Raises as `read_config`."""
+    name = read_config(folder).teacher
+    return bool(name) and not name.startswith(PREFIX) and not Path(name).is_absolute() and (folder / name).is_dir()
+
+
 def load_teacher(config: EncoderConfig, folder: Path) -> tuple[CLIPTextModel, Path | None]:
     """The teacher, and its folder when that was named relative to the encoder's.
 

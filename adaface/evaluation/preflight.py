@@ -32,6 +32,15 @@ def problems(config: EvaluationConfig) -> list[str]:
     return look(config).problems
 
 
+def model_problems(config: EvaluationConfig) -> list[str]:
+    """Those of models and methods alone, for an evaluation whose photos are still to come."""
+    id_dim, wrong = _id_dim(config)
+    found = [*_measure_problems(config), *wrong, *_base_tokenizer(config.generation.base)[1]]
+    for method in config.methods:
+        found += [f"method {method.name}: {sentence}" for sentence in _method_problems(method, config, id_dim)]
+    return found
+
+
 @dataclass(frozen=True)
 class Look:
     """What was seen without a network.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data_pipeline.storage import Storage, is_uri, read_file
+from data_pipeline.storage import Storage, inside, is_uri, read_file
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -147,6 +147,8 @@ def test_an_object_store_has_no_local_paths(s3: Callable[[], str]) -> None:
     out = Storage(f"{s3()}/faces/")
     assert not out.is_local
     assert out.locate("x").endswith("/faces/x")
+    assert inside("s3://b/f/?scheme=http", "x/y") == "s3://b/f/x/y?scheme=http"
+    assert inside("a folder?", "x") == "a folder?/x"  # a local one may be called anything
     with pytest.raises(ValueError, match="not a local folder"):
         out.local_path("x")
 

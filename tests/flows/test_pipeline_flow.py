@@ -208,5 +208,5 @@ def test_without_prefect_a_step_is_sent_to_the_cluster_and_followed(
     counts = json.loads((tmp_path / "dataset" / "dataset.json").read_text())["counts"]
     assert counts["found"] == 24
     assert "images accepted" in capsys.readouterr().out  # the job's own lines
-    job = submission.find(submission.connect(cluster.address), "pipeline-dataset-0123456789abcdef-1")
+    job = submission.find(submission.connect(cluster.address), f"pipeline-dataset-{step.job_key}-1")
     assert job is not None and job.status == "SUCCEEDED"

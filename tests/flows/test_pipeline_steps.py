@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from flows.cli import _parser
+from flows.pipeline_local import run_pipeline
+from flows.pipeline_preflight import problems_here
 from flows.pipeline_steps import Step, draw_album, load_pipeline, step_names, steps
 from ray_jobs.config import DatasetConfig
 from ray_jobs.config_file import ConfigError, config_hash, load, resolved_yaml
@@ -241,6 +243,31 @@ def test_all_files_are_checked_before_anything_is_done(pipeline: Load) -> None:
     first, second = caught.value.problems
     assert first.startswith("round stage1: ") and "did you mean `stage1.seed`?" in first
     assert second.startswith("evaluation: ") and "generation.steps" in second
+
+
+def test_what_a_later_step_lacks_is_said_before_the_first(pipeline: Load, tmp_path: Path) -> None:
+    lacking = pipeline(
+        "pipeline.rounds.1.changes.models.teacher_unet=models/arc2face/unet",
+        "pipeline.rounds.2.changes.stage2.stage.compositions=nowhere.yaml",
+        "pipeline.rounds.2.changes.stage2.stage.plan.steps=20",
+        "pipeline.evaluate.changes.measures.clip=/gone/clip",
+    )
+    with pytest.raises(ConfigError) as caught:
+        run_pipeline(lacking)
+    unet, warmup, words, clip = caught.value.problems
+    assert "models.teacher_unet: models/arc2face/unet: there is no such folder" in unet
+    assert "schedule.warmup is 20 of 20 steps" in warmup and "nowhere.yaml" in words
+    assert clip.startswith("configs/evaluate-miniature.yaml: ") and "/gone/clip" in clip
+    assert not list(tmp_path.iterdir())
+    assert problems_here(pipeline()) == []
+
+
+def test_a_round_that_is_done_needs_no_models(pipeline: Load, tmp_path: Path) -> None:
+    moved = pipeline("pipeline.rounds.0.changes.models.teacher_unet=/gone/unet")
+    assert len(problems_here(moved)) == 1
+    (tmp_path / "out/runs/stage1").mkdir(parents=True)
+    (tmp_path / "out/runs/stage1/run.json").touch()
+    assert problems_here(moved) == []
 
 
 def test_a_lineage_that_takes_keys_and_values_away_is_refused(pipeline: Load) -> None:

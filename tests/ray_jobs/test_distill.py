@@ -22,6 +22,7 @@ from ray_jobs.distill_config import DistillConfig, with_absolute_paths
 from ray_jobs.distill_preflight import problems_of
 from ray_jobs.same_run import LASTING_FAILURE
 from ray_jobs.whole_checkpoints import LIST, mend_list
+from tests.data_pipeline.streams import keys_of_shard, spoil
 from tests.ray_jobs.conftest import tree
 from tests.ray_jobs.tiny_training import CLIP, Configs, training
 
@@ -155,6 +156,93 @@ def test_all_that_is_wrong_is_said_before_anything_begins(configs: Configs, tmp_
         assert part in said
     assert "stage2.init is missing" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_was_not_downloaded_is_no_name_of_the_hub(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    here = {"base": "models/stable-diffusion", "text_model": "weights/clip", "teacher_tokenizer": "openai/clip"}
+    problems = problems_of(configs(models=here))
+    assert [problem.split(": ")[:2] for problem in problems] == [
+        ["models.base", "models/stable-diffusion"],
+        ["models.text_model", "weights/clip"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("machines", "said"),
+    [
+        ({"cpus_per_worker": 500.0}, "asks for 1 workers, together 500 CPUs where Ray has"),
+        ({"workers": [300, 400]}, "asks for 300 workers, together 300 CPUs where Ray has"),
+        pytest.param(
+            {"gpu": True, "workers": 2},
+            "2 GPUs where Ray has 0",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs"),
+        ),
+    ],
+)
+def test_more_than_this_machine_has_is_not_waited_for(
+    local_ray: None, configs: Configs, tmp_path: Path, machines: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        run(configs(tmp_path / "runs", machines=machines))
+
+
+def test_shares_that_the_samples_cannot_give_are_said_without_a_worker(configs: Configs, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"flat_share is 0\.3, but no source has the layout"):
+        run(configs(tmp_path / "runs", data={"sampling": {"flat_share": 0.3}}))
+    assert sorted(path.name for path in (tmp_path / "runs/run").iterdir()) == [".lock", "config.yaml"]
+
+
+def test_half_an_encoder_to_start_from_is_refused(configs: Configs, tmp_path: Path) -> None:
+    with training(configs()) as (trainer, _):
+        trainer.task.encoder.save_pretrained(tmp_path / "round1", teacher="reference")
+    weights = tmp_path / "round1/adaface.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (problem,) = problems_of(configs(stage=2, stage2={"init": str(tmp_path / "round1")}))
+    assert problem.startswith("stage2.init: ") and "is not a whole safetensors file" in problem
+
+
+def test_an_encoder_of_other_faces_is_refused(configs: Configs) -> None:
+    miniature = "package://adaface.miniature/weights/encoder"
+    (problem,) = problems_of(configs(stage=2, stage2={"init": miniature}))
+    assert "reads faces of 64 numbers, and those of" in problem and "have 192" in problem
+
+
+def test_a_folder_may_be_called_as_a_precision(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fp32").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert with_absolute_paths(configs(models={"precision": "fp32"})).models.precision == "fp32"
+
+
+def test_an_endpoint_stays_behind_the_name_of_a_run(configs: Configs) -> None:
+    this = configs(output="s3://bucket/runs?endpoint_override=localhost:9000&scheme=http", name="one")
+    assert this.folder == "s3://bucket/runs/one?endpoint_override=localhost:9000&scheme=http"
+    assert Storage(this.folder).locate("encoder").startswith("s3://bucket/runs/one/encoder?endpoint_override=")
+
+
+def test_rows_count_what_was_skipped_in_their_step(
+    tiny: tuple[Path, Path], local_ray: None, configs: Configs, tmp_path: Path
+) -> None:
+    faces = Path(shutil.copytree(tiny[1] / "out", tmp_path / "faces"))
+    for key in keys_of_shard(faces, 1):
+        spoil(faces, key, "jpg")
+    skipping = configs(tmp_path / "runs", data={"datasets": [str(faces)], "on_bad": "skip"})
+    run(skipping)
+    logs = sorted((tmp_path / "runs/run/log").iterdir())
+    rows = [json.loads(line) for file in logs for line in file.read_text().splitlines()]
+    with training(skipping) as (trainer, batches):
+        before = 0
+        for row in rows:
+            trainer.step()
+            now = sum(batches.skipped.values())
+            assert row.get("skipped_samples", 0) == now - before
+            before = now
+    assert before > 0
 
 
 def test_sizes_that_do_not_go_together(configs: Configs, tmp_path: Path) -> None:

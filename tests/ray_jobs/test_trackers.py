@@ -23,7 +23,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from data_pipeline.storage import Storage
-from ray_jobs.distill_preflight import problems_of
+from ray_jobs.distill_preflight import problems_of, tracker_problems
 from ray_jobs.trackers import Trackers
 from tests.ray_jobs.tiny_training import Configs
 
@@ -64,6 +64,25 @@ def test_a_tracker_whose_package_is_missing_is_a_problem_at_once(configs: Config
     assert f"{name} needs the package {name}; pip install 'adaface[trackers]'" in problem
     with pytest.raises(ModuleNotFoundError, match=name):
         Trackers(configs(log={"trackers": [name]}), Storage("unused"))
+
+
+def test_tensorboard_forgets_steps_that_are_made_again(configs: Configs, tmp_path: Path) -> None:
+    """Those before the first checkpoint, too."""
+    for begins in (1, 4):
+        Trackers(configs(log={"trackers": ["tensorboard"]}), Storage(tmp_path), begins).close()
+        started = [event.step for event in events(tmp_path / "tensorboard") if event.HasField("session_log")]
+        assert begins in started
+
+
+def test_what_tensorboard_needs_of_an_object_store(configs: Configs) -> None:
+    asked = {"log": {"trackers": ["tensorboard"]}}
+    assert list(tracker_problems(configs(output="s3://bucket/runs", **asked))) == []
+    (endpoint,) = tracker_problems(configs(output="s3://bucket/runs?scheme=http", **asked))
+    assert "set AWS_ENDPOINT_URL instead" in endpoint
+    assert list(tracker_problems(configs(output="s3://bucket/runs?scheme=http", log={"trackers": []}))) == []
+    if importlib.util.find_spec("google") is None:
+        (package,) = tracker_problems(configs(output="gs://bucket/runs", **asked))
+        assert "pip install google-cloud-storage" in package
 
 
 @pytest.fixture

@@ -51,6 +51,17 @@ def test_rounds_multiply_copies(tiny: Tiny, tmp_path: Path) -> None:
     assert 0 < float((after - before).abs().mean().detach()) < 0.5 * float(before.abs().mean().detach())
 
 
+def test_the_teacher_is_the_configurations_or_the_copy_that_the_encoder_brings(tiny: Tiny, tmp_path: Path) -> None:
+    first = tiny.encoder()
+    first.config = replace(first.config, teacher="/another/machine/text_encoder")
+    first.save_pretrained(tmp_path / "moved", teacher="reference")
+    again = tiny.encoder(init=str(tmp_path / "moved"))
+    assert same(again, first) and again.config.teacher == str(tiny.folder / "teacher/text_encoder")
+    first.save_pretrained(tmp_path / "whole", teacher="copy")
+    whole = tiny.encoder(init=str(tmp_path / "whole"))
+    assert same(whole, first) and whole.teacher_folder == tmp_path / "whole/teacher"
+
+
 @pytest.mark.parametrize(("there", "asked"), [(4, 2), (4, 1), (2, 3)])
 def test_copies_cannot_be_taken_away(tiny: Tiny, tmp_path: Path, there: int, asked: int) -> None:
     tiny.encoder(multiplier=there).save_pretrained(tmp_path / "round", teacher="reference")
