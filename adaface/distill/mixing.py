@@ -72,19 +72,22 @@ def mixed_contexts(
         settings: the original's by default.
     """
     settings = settings or MixSettings()
-    subject, class_prompt = (x.unsqueeze(1) if x.ndim == 3 else x for x in (subject, class_prompt))
+    # B prompts, L layers, 2 for values and keys, T tokens, D channels; 1 where all are alike
+    subject, class_prompt = (
+        x.unsqueeze(1) if x.ndim == 3 else x for x in (subject, class_prompt)
+    )  # (B, 1 or L, T, D)
     depth = torch.arange(layers, device=subject.device) - first
-    ramp = (depth / max(layers - first - 1, 1)).clamp(min=0)
+    ramp = (depth / max(layers - first - 1, 1)).clamp(min=0)  # (L,)
     person = torch.as_tensor(from_person, device=subject.device).expand(len(subject))
     values = torch.where(person, settings.values, settings.values_from_noise)
-    ends = torch.stack([values, torch.full_like(values, settings.keys)], dim=1)
+    ends = torch.stack([values, torch.full_like(values, settings.keys)], dim=1)  # (B, 2)
     share = 1 - settings.subject * ramp[None, :, None] * (1 - ends[:, None])  # (B, L, 2)
-    at_slots = slots[:, None, None, :, None]
-    share = torch.where(at_slots, share[..., None, None], 1.0)
+    at_slots = slots[:, None, None, :, None]  # (B, 1, 1, T, 1)
+    share = torch.where(at_slots, share[..., None, None], 1.0)  # (B, L, 2, T, 1)
     mixed = share * class_prompt.unsqueeze(2) + (1 - share) * subject.unsqueeze(2)
-    mixed = scale_gradient(mixed, settings.gradient)
+    mixed = scale_gradient(mixed, settings.gradient)  # (B, L, 2, T, D)
     whole = (1 - time.to(ramp) * (1 - settings.decline * progress))[:, None] * (depth >= 0) * settings.subject
-    whole = whole[:, :, None, None, None]
+    whole = whole[:, :, None, None, None]  # (B, L, 1, 1, 1)
     return (whole * subject.unsqueeze(2) + (1 - whole) * mixed).to(subject.dtype)
 
 

@@ -226,11 +226,12 @@ def _unet_terms(
         for each in (states.single, states.composed, states.class_single, states.class_composed, states.slots)
     )
     around = states.around[rows] if states.around is not None else None
+    # From here on rows are four blocks of G', in the order that the losses know: ss, sc, ms, mc.
     contexts = [
-        same_contexts(single, own.layers),
-        same_contexts(composed, own.layers),
-        _teacher_contexts(own, batch, stage, single, of_class, slots, start),
-        _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),
+        same_contexts(single, own.layers),  # subject alone
+        same_contexts(composed, own.layers),  # subject in the composition
+        _teacher_contexts(own, batch, stage, single, of_class, slots, start),  # teacher alone
+        _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),  # teacher in the composition
     ]
     unet = own.models.unet
     with layer_contexts(unet), capture(unet, own.places) as captured:
@@ -248,7 +249,7 @@ def _unet_terms(
         terms["attention_delta"] = attention_delta(scores, by_layer)
         terms["attention_norm"] = attention_norm(scores, by_layer)
     if "cross_layer" in wanted:
-        # the teacher's prompts are looked at no further
+        # of the subject's two blocks, ss and sc; the teacher's prompts are looked at no further
         subject = {name: score[: 2 * len(rows)] for name, score in scores.items()}
         behind = None
         if around is not None:
