@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -76,25 +76,6 @@ class Compositions:
             if wanted and name not in extra.unless:
                 text += extra.draw(rng)
         return text
-
-    def with_probabilities(self, **probabilities: float) -> Compositions:
-        """With other probabilities of extras, by name. The original always says a light: `light=1.0`.
-
-        Raises ValueError for an extra that is not there and for what is no probability.
-        """
-        known = [extra.name for extra in self.extras]
-        problems = [
-            f"there is no extra {name!r}; known are {', '.join(known)}" for name in probabilities if name not in known
-        ]
-        problems += [
-            f"{name}: {value!r} is no probability" for name, value in probabilities.items() if not 0 <= value <= 1
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        extras = tuple(
-            replace(extra, probability=probabilities.get(extra.name, extra.probability)) for extra in self.extras
-        )
-        return replace(self, extras=extras)
 
     def combinations(self, person_type: str = "person") -> int:
         """How many different compositions there are."""

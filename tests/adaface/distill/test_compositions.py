@@ -104,15 +104,6 @@ def test_a_draw_depends_on_its_stream_alone(own):
     assert [own.sample(one) for _ in range(20)] == [own.sample(two) for _ in range(20)]
 
 
-def test_the_original_always_says_a_light(own):
-    always = own.with_probabilities(light=1.0)
-    lights = next(extra for extra in own.extras if extra.name == "light").choices
-    rng = np.random.default_rng(3)
-    assert all(any(f", with {light}" in text for light in lights) for text in (always.sample(rng) for _ in range(500)))
-    with pytest.raises(ValueError, match=r"no extra 'lights'; known are modifiers.*; light: 2 is no probability"):
-        own.with_probabilities(lights=1.0, light=2)
-
-
 def test_the_miniature_knows_every_word(miniature):
     tokenizer = CLIPTokenizer.from_pretrained(model_path("package://adaface.miniature/weights/sd/tokenizer"))
     texts = [*miniature.phrases(), *miniature.templates.entries, miniature.templates.portrait]
