@@ -7,11 +7,14 @@ A configuration that names a shipped model so works from any folder and on every
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 from adaface.shipped_files import require_shipped
 
 PREFIX = "package://"
+_DOWNLOADS = "models"  # the folder where `adaface models` says that downloads go
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)+")
 
 
 def model_path(name: str | Path, *, verify: bool = True) -> Path:
@@ -35,6 +38,32 @@ def model_path(name: str | Path, *, verify: bool = True) -> Path:
     if verify:
         require_shipped(folder / inside, folder)
     return folder / inside
+
+
+def may_be_on_the_hub(name: str, slashes: int = 1) -> bool:
+    """Whether a name, of which there is no such path, may be OWNER/NAME of the Hugging Face hub.
+
+    It is a path that is missing where its first part is a folder here, or `models`.
+
+    Args:
+        slashes: at most so many; more than one for what lies in a repository.
+    """
+    owner = name.partition("/")[0]
+    is_name = _HUB_NAME.fullmatch(name) and name[0] != "." and name.count("/") <= slashes
+    return bool(is_name) and owner != _DOWNLOADS and not Path(owner).is_dir()
+
+
+def path_or_hub_name(name: str) -> str:
+    """The local path of a model, or its name where it may be one of the hub.
+
+    Raises FileNotFoundError for what can be neither, ValueError as `model_path`.
+    """
+    path = model_path(name)
+    if path.exists():
+        return str(path)
+    if not may_be_on_the_hub(name):
+        raise FileNotFoundError(f"{name}: there is no such folder")
+    return name
 
 
 def _package_folder(package: str) -> Path | None:

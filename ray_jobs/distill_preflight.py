@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 
 from adaface.distill.compositions import Compositions
 from adaface.encoder.files import read_config, read_weights
-from adaface.model_path import model_path
+from adaface.model_path import may_be_on_the_hub, model_path
 from data_pipeline.manifest import MANIFEST
 from data_pipeline.storage import Storage
 from ray_jobs.distill_config import MODEL_PLACES, DistillConfig
@@ -44,7 +43,7 @@ def model_problems(config: DistillConfig) -> Iterator[str]:
         except ValueError as error:
             yield f"models.{key}: {error}"
             continue
-        if not path.exists() and not (_may_be_on_the_hub(name) and key != "face_pack"):
+        if not path.exists() and not (may_be_on_the_hub(name) and key != "face_pack"):
             yield f"models.{key}: {name}: there is no such folder; `adaface models` says where models come from"
         elif key == "base" and path.is_file():
             yield (
@@ -53,13 +52,6 @@ def model_problems(config: DistillConfig) -> Iterator[str]:
             )
     if config.stage == 2 and models.vision is not None and not config.data.images:
         yield "models.vision looks at pictures, and data.images is false: read them, or leave the background token out"
-
-
-def _may_be_on_the_hub(name: str) -> bool:
-    """OWNER/NAME; one whose first part is a folder here, or `models`, where `adaface models` puts them, is a path."""
-    owner, _, rest = name.partition("/")
-    is_name = rest and "/" not in rest and not name.startswith((".", "/", "~"))
-    return bool(is_name) and owner != "models" and not Path(owner).is_dir()
 
 
 def plan_problems(config: DistillConfig) -> Iterator[str]:

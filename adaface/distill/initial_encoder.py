@@ -16,7 +16,7 @@ from adaface.distill.draws import torch_generator
 from adaface.encoder.config import EncoderConfig, text_values
 from adaface.encoder.files import has_teacher, locate
 from adaface.encoder.model import AdaFaceEncoder
-from adaface.model_path import model_path
+from adaface.model_path import path_or_hub_name
 from adaface.models.whole import load_model, load_tokenizer
 
 
@@ -51,10 +51,14 @@ def initial_encoder(
     from transformers import CLIPTextModel
 
     if init is None:
-        text = load_model(CLIPTextModel, _place(text_model), "text encoder", dtype=torch.float32)
-        teacher = load_model(CLIPTextModel, _place(teacher_text), "text encoder of a teacher", dtype=torch.float32)
+        text = load_model(CLIPTextModel, path_or_hub_name(text_model), "text encoder", dtype=torch.float32)
+        teacher = load_model(
+            CLIPTextModel, path_or_hub_name(teacher_text), "text encoder of a teacher", dtype=torch.float32
+        )
         config = EncoderConfig.for_tokenizer(
-            load_tokenizer(_place(tokenizer), text.config.vocab_size) if isinstance(tokenizer, str) else tokenizer,
+            load_tokenizer(path_or_hub_name(tokenizer), text.config.vocab_size)
+            if isinstance(tokenizer, str)
+            else tokenizer,
             text=text_values(text.config),
             id_dim=_id_dim(face_pack),
             teacher=teacher_text,
@@ -118,10 +122,3 @@ def _id_dim(face_pack: str) -> int:
     if length is None:
         raise ValueError(f"the recogniser of {face_pack} does not say how long its embeddings are")
     return length
-
-
-def _place(name: str) -> str:
-    path = model_path(name)
-    if not path.exists() and (name.startswith(("/", ".", "~")) or name.count("/") != 1):
-        raise FileNotFoundError(f"{name}: there is no such folder")
-    return str(path) if path.exists() else name

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaface.distill.noise_schedule import NoiseSchedule
-from adaface.model_path import model_path
+from adaface.model_path import path_or_hub_name
 from adaface.models.precision import Precision, Products, autocast, products
 from adaface.models.whole import load_model, load_tokenizer
 
@@ -112,7 +112,7 @@ def load_frozen(
     device = torch.device(device)
     chosen = products(precision, device)
     dtype = torch.bfloat16 if chosen == "bf16" and device.type == "cuda" else torch.float32
-    place, teacher_place = (_place(name) for name in (base, teacher_unet))
+    place, teacher_place = (path_or_hub_name(name) for name in (base, teacher_unet))
     text = load_model(CLIPTextModel, place, "text encoder", subfolder="text_encoder", dtype=dtype)
     tokenizer = load_tokenizer(place, text.config.vocab_size, subfolder="tokenizer")
     options: dict[str, Any] = {"dtype": dtype, "low_cpu_mem_usage": False}
@@ -136,10 +136,3 @@ def load_frozen(
 
 def frozen(network: nn.Module) -> nn.Module:
     return network.requires_grad_(False).eval()
-
-
-def _place(name: str) -> str:
-    path = model_path(name)
-    if not path.exists() and (name.startswith(("/", ".", "~")) or name.count("/") != 1):
-        raise FileNotFoundError(f"{name}: there is no such folder")
-    return str(path) if path.exists() else name

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from adaface.encoder.background import BackgroundGenerator
 from adaface.encoder.config import EncoderConfig
 from adaface.encoder.model_card import model_card
 from adaface.encoder.multi_kv import give_copies
-from adaface.model_path import PREFIX, model_path
+from adaface.model_path import PREFIX, may_be_on_the_hub, model_path
 
 if TYPE_CHECKING:
     from adaface.encoder.model import AdaFaceEncoder
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 FORMAT = "adaface-encoder/1"
 CONFIG, WEIGHTS, CARD, TEACHER = "config.json", "adaface.safetensors", "README.md", "teacher"
 _OURS = {CONFIG, WEIGHTS, CARD, TEACHER}
-_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # "../teacher" is none
 Encoder = TypeVar("Encoder", bound="AdaFaceEncoder")
 
 
@@ -129,7 +127,7 @@ def locate(source: str | Path) -> Path:
     folder = model_path(source)
     if folder.is_dir():
         return folder
-    if folder.exists() or not _HUB_NAME.fullmatch(str(source)):
+    if folder.exists() or not may_be_on_the_hub(str(source)):
         raise FileNotFoundError(f"{source}: there is no such folder of an encoder (nor is it a name of the hub)")
     from huggingface_hub import snapshot_download
 
@@ -214,7 +212,7 @@ def teacher_place(config: EncoderConfig, folder: Path) -> str:
         raise FileNotFoundError(f'{folder} does not say where its teacher lies; give teacher="path or hub id"')
     beside = folder / name
     local = beside if not name.startswith(PREFIX) and beside.is_dir() else model_path(name)
-    if not local.is_dir() and not _HUB_NAME.fullmatch(name):
+    if not local.is_dir() and not may_be_on_the_hub(name):
         raise FileNotFoundError(
             f'{folder}: its teacher is not at {name!r}; give teacher="path or hub id" (the text encoder of Arc2Face)'
         )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
-from adaface.model_path import model_path
+from adaface.model_path import may_be_on_the_hub, model_path
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = ("*.safetensors", "*.bin")  # as transformers chooses: pickles only where there is nothing else
 _OTHERS = ("*.json", "*.txt")
 
@@ -22,7 +20,7 @@ def locate_model(name: str) -> Path:
     folder = model_path(name)
     if folder.is_dir():
         return folder
-    if folder.exists() or not _HUB_NAME.fullmatch(name):
+    if folder.exists() or not may_be_on_the_hub(name):
         raise FileNotFoundError(f"{name}: there is no such folder of a model (nor is it a name of the hub)")
     from huggingface_hub import snapshot_download
 

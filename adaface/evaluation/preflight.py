@@ -6,7 +6,6 @@ them, `ray_jobs.evaluate_input`, look on with the subjects and prompts that were
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -19,12 +18,10 @@ from adaface.evaluation.base_text import text_sizes
 from adaface.evaluation.prompt_length import open_tokenizer, too_long
 from adaface.evaluation.prompts import Prompt, read_prompts
 from adaface.evaluation.subjects import Subject, read_mean_embedding, search_subjects
-from adaface.model_path import PREFIX, model_path
+from adaface.model_path import may_be_on_the_hub, model_path
 
 if TYPE_CHECKING:
     from adaface.evaluation.config import EntryPointConfig, EvaluationConfig, FunctionConfig, MethodConfig
-
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)+")
 
 
 def problems(config: EvaluationConfig) -> list[str]:
@@ -250,8 +247,7 @@ def _missing_model(name: str, option: str, slashes: int = 9) -> Iterator[str]:
     except ValueError as error:
         yield f"{option}: {error}"
         return
-    of_the_hub = _HUB_NAME.fullmatch(name) and name[0] not in "./~" and name.count("/") <= slashes
-    if not path.exists() and (not of_the_hub or name.startswith(PREFIX) or Path(name.split("/")[0]).is_dir()):
+    if not path.exists() and not may_be_on_the_hub(name, slashes):
         yield f"{option}: there is no {name} here; give a folder or a name of the hub"
 
 

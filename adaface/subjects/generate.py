@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from adaface import __version__
 from adaface.encoder.files import WEIGHTS, locate
 from adaface.encoder.model import AdaFaceEncoder
-from adaface.model_path import PREFIX, model_path
+from adaface.model_path import may_be_on_the_hub, model_path
 from adaface.subjects.faces_of import check_faces, face_ids, list_photos, open_faces, read_photo
 from adaface.subjects.guidance import annealed_guidance
 from adaface.subjects.prompt_states import ORIGINAL_NEGATIVE
@@ -178,7 +178,7 @@ def load_base(
     path = model_path(base)
     if path.is_file():
         pipe = kind.from_single_file(str(path), **options)
-    elif not path.is_dir() and (base.startswith((PREFIX, "/", ".", "~")) or base.count("/") != 1):
+    elif not path.is_dir() and not may_be_on_the_hub(base):
         raise FileNotFoundError(f"base model {base}: no such file or folder")
     else:
         # what diffusers falls back to without accelerate, said here to spare its warning

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import adaface.perception
-from adaface.model_path import model_path
+from adaface.model_path import may_be_on_the_hub, model_path, path_or_hub_name
 from adaface.perception.config import BiSeNetConfig
 from adaface.perception.pack import resolve_pack
 from adaface.perception.parsing import load_parser
@@ -96,3 +96,24 @@ def test_shipped_files_are_compared_with_their_manifest(tmp_path, monkeypatch):
         model_path("package://shipping_sums/weights/pack")
     assert "changed.onnx is not the shipped file (sha256 differs); install the package anew" in str(caught.value)
     assert "cut.onnx is missing" in str(caught.value) and "elsewhere" not in str(caught.value)
+
+
+def test_names_that_may_be_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    assert may_be_on_the_hub("openai/clip-vit-base-patch32")
+    assert may_be_on_the_hub("owner/name/unet", slashes=2) and not may_be_on_the_hub("owner/name/unet")
+    paths = (
+        "name",
+        "../owner/name",
+        "/owner/name",
+        "~/name",
+        "out/encoder",
+        "models/arc2face",
+        "package://a.b/c",
+        "a/",
+    )
+    assert not any(may_be_on_the_hub(path) for path in paths)
+    assert path_or_hub_name("out") == "out" and path_or_hub_name("owner/name") == "owner/name"
+    with pytest.raises(FileNotFoundError, match="models/arc2face: there is no such folder"):
+        path_or_hub_name("models/arc2face")
