@@ -11,7 +11,7 @@ from adaface.model_path import may_be_on_the_hub, model_path
 from data_pipeline.manifest import MANIFEST
 from data_pipeline.storage import Storage
 from ray_jobs.distill_config import MODEL_PLACES, DistillConfig
-from ray_jobs.distill_sizes import size_problems
+from ray_jobs.distill_sizes import id_dims, size_problems
 from ray_jobs.fetched import fetched
 
 
@@ -87,9 +87,8 @@ def init_problems(config: DistillConfig) -> Iterator[str]:
         yield f"stage{config.stage}.init: {error}"
         return
     copies = set(encoder.multipliers)
-    for name in config.data.datasets:
-        there = Storage(name).read_json(MANIFEST)["id_dim"] if Storage(name).exists(MANIFEST) else None
-        if there is not None and there != encoder.id_dim:
+    for name, there in id_dims(config):
+        if there != encoder.id_dim:
             yield (
                 f"stage{config.stage}.init: {run.init} reads faces of {encoder.id_dim} numbers, and those of {name} have "
                 f"{there}: take the dataset of the pack that it learned from"

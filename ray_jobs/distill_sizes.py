@@ -32,13 +32,19 @@ def size_problems(config: DistillConfig) -> Iterator[str]:
     except (ValueError, FileNotFoundError) as error:
         yield f"models.face_pack: {error}"
         return
-    for name in config.data.datasets:
-        there = Storage(name).read_json(MANIFEST)["id_dim"] if Storage(name).exists(MANIFEST) else None
-        if there is not None and length is not None and there != length:
+    for name, there in id_dims(config):
+        if length is not None and there != length:
             yield (
                 f"data.datasets: the faces of {name} are {there} numbers each, but models.face_pack gives {length}: name "
                 "the pack that the dataset was built with"
             )
+
+
+def id_dims(config: DistillConfig) -> Iterator[tuple[str, int]]:
+    """Each finished dataset and the length of its ID embeddings."""
+    for name in config.data.datasets:
+        if (dataset := Storage(name)).exists(MANIFEST):
+            yield name, dataset.read_json(MANIFEST)["id_dim"]
 
 
 def _text_layers(base: Path) -> int | None:

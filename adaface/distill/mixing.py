@@ -72,10 +72,8 @@ def mixed_contexts(
         settings: the original's by default.
     """
     settings = settings or MixSettings()
-    # B prompts, L layers, 2 for values and keys, T tokens, D channels; 1 where all are alike
-    subject, class_prompt = (
-        x.unsqueeze(1) if x.ndim == 3 else x for x in (subject, class_prompt)
-    )  # (B, 1 or L, T, D)
+    # (B, L, T, D), with 1 for L where all layers read the same
+    subject, class_prompt = (x.unsqueeze(1) if x.ndim == 3 else x for x in (subject, class_prompt))
     depth = torch.arange(layers, device=subject.device) - first
     ramp = (depth / max(layers - first - 1, 1)).clamp(min=0)  # (L,)
     person = torch.as_tensor(from_person, device=subject.device).expand(len(subject))

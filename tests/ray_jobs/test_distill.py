@@ -176,11 +176,7 @@ def test_a_model_that_was_not_downloaded_is_no_name_of_the_hub(
     [
         ({"cpus_per_worker": 500.0}, "asks for 1 workers, together 500 CPUs where Ray has"),
         ({"workers": [300, 400]}, "asks for 300 workers, together 300 CPUs where Ray has"),
-        pytest.param(
-            {"gpu": True, "workers": 2},
-            "2 GPUs where Ray has 0",
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs"),
-        ),
+        ({"gpu": True, "workers": 300, "cpus_per_worker": 0.001}, "together 300 GPUs where Ray has"),
     ],
 )
 def test_more_than_this_machine_has_is_not_waited_for(
