@@ -106,13 +106,13 @@ def _look_for_room(config: DistillConfig, on_cluster: bool) -> None:
     wanted = {"CPU": least * machines.cpus_per_worker, "GPU": float(least if machines.gpu else 0)}
     there = ray.cluster_resources()
     short = [
-        f"{amount:g} {name}s where Ray has {there.get(name, 0):g}"
+        f"{amount:g} {name} where Ray has {there.get(name, 0):g}"
         for name, amount in wanted.items()
         if amount > there.get(name, 0)
     ]
     if not short:
         return
-    said = f"machines asks for {least:,} workers, together {' and '.join(short)}"
+    said = f"machines (workers: {least:,}) asks for {' and '.join(short)}"
     if not on_cluster:
         raise ValueError(f"{said}; ask for fewer workers, fewer machines.cpus_per_worker, or machines.gpu: false")
     log.warning("%s: the job waits until the cluster has grown", said)
