@@ -65,6 +65,25 @@ def add_commands(
     photos.add_argument("--recognition-file", metavar="NAME", help="file in the pack to embed with, if it has several")
     photos.set_defaults(run=references)
 
+    pair = commands.add_parser(
+        "compare",
+        parents=[common],
+        help="two methods of an evaluation against each other, category by category",
+        description="A Markdown table of the differences between two methods, paired by subject, with intervals by "
+        "bootstrap over subjects; and which part of what AGAINST differs from the baseline METHOD keeps or gives back.",
+    )
+    pair.add_argument(
+        "folder", metavar="EVALUATION", help="folder or URI of an evaluation: scores.parquet, summary.json"
+    )
+    pair.add_argument("method", metavar="METHOD")
+    pair.add_argument("against", metavar="AGAINST")
+    pair.add_argument("--columns", nargs="+", metavar="COLUMN", help="(default: text, composition and gaps)")
+    pair.add_argument("--baseline", metavar="NAME", help="(default: the class-word method of the evaluation)")
+    pair.add_argument(
+        "--confidence", type=float, default=0.95, metavar="SHARE", help="of the intervals (default: %(default)s)"
+    )
+    pair.set_defaults(run=compare)
+
     card = commands.add_parser(
         "add-evaluation",
         parents=[common],
@@ -131,6 +150,36 @@ def references(arguments: argparse.Namespace) -> int:
             "-" if value != value else f"{value:.3f}" for value in (own.score, own.same, own.others)
         )
         print(f"{name:<24} {seen:>8} {score:>9} {same:>7} {others:>7}{doubt}")
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    from adaface.evaluation.comparison import compare_methods, table
+    from data_pipeline.storage import Storage
+
+    out = Storage(arguments.folder)
+    if missing := [name for name in ("summary.json", "scores.parquet") if not out.exists(name)]:
+        raise ValueError(f"{arguments.folder} holds no finished evaluation: {' and '.join(missing)} missing")
+    summary, scores = out.read_json("summary.json"), out.read_table("scores.parquet")
+    usual = [name for name in summary["columns"] if name in ("clip_text", "composition") or name.startswith("gap_")]
+    columns = arguments.columns or usual
+    if unknown := [name for name in columns if name not in summary["columns"]]:
+        raise ValueError(f"the scores have no column {', '.join(unknown)}; they have {', '.join(summary['columns'])}")
+    baseline = arguments.baseline or summary["baseline"]
+    if baseline in (arguments.method, arguments.against):
+        baseline = None
+    compared = compare_methods(
+        {name: scores[name].to_numpy(zero_copy_only=False) for name in scores.column_names},
+        arguments.method,
+        arguments.against,
+        columns=columns,
+        baseline=baseline,
+        bootstrap=summary["draws"]["draws"],
+        seed=summary["draws"]["seed"],
+        confidence=arguments.confidence,
+    )
+    for line in table(compared, arguments.method, arguments.against, baseline):
+        print(line)
     return 0
 
 

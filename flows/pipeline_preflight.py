@@ -24,12 +24,12 @@ def problems_here(config: DatasetConfig) -> list[str]:
     section = config.pipeline
     assert section is not None
     found: dict[str, None] = {}  # in order, each once: rounds share most of their settings
-    for number, each in enumerate(section.rounds):
+    for each, before in section.starts():
         if Storage(inside(runs_of(section), each.name)).exists("run.json"):
             continue
         run = round_config(section, each, each.name, config.data.output, None)
         said = [*model_problems(run), *plan_problems(run), *tracker_problems(run)]
-        if number == 0:
+        if before is None:
             said += init_problems(run)
         found |= dict.fromkeys(f"{section.distill.config}: {problem}" for problem in said)
     evaluation = evaluation_config(section, [])

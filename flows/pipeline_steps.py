@@ -70,19 +70,20 @@ def load_pipeline(path: str | Path, overrides: list[str]) -> DatasetConfig:
     if section is None:
         raise ConfigError([f"{path}: the section `pipeline` is missing; configs/miniature.yaml has one"])
     problems: list[str] = []
-    before: tuple[str, int] | None = None  # the last round that can be read, and its multiplier
-    for each in section.rounds:
+    multipliers: dict[str, int] = {}  # of the rounds that can be read
+    for each, before in section.starts():
         try:
             copies = round_config(section, each, each.name, config.data.output, None).run_config.multiplier
         except ConfigError as error:
             problems += [f"round {each.name}: {problem}" for problem in error.problems]
             continue
-        if before and copies % before[1]:
+        multipliers[each.name] = copies
+        fewest = multipliers.get(before.name, 1) if before else 1
+        if before and copies % fewest:
             problems.append(
-                f"round {each.name}: its multiplier is {copies}, but {before[0]} before it has {before[1]}, and keys and "
-                f"values can be multiplied, not taken away; ask for {before[1]} or a multiple of it"
+                f"round {each.name}: its multiplier is {copies}, but {before.name} before it has {fewest}, and keys and "
+                f"values can be multiplied, not taken away; ask for {fewest} or a multiple of it"
             )
-        before = (each.name, copies)
     try:
         evaluation = evaluation_config(section, [])
     except ConfigError as error:
@@ -132,11 +133,14 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
     # equal shards are equal data, wherever and by whichever command they were made
     key = _key(read_result(out, "dataset.json", "data.output")["shards"])
 
-    encoders = {}
-    init = None
-    for each in section.rounds:
+    data = key
+    encoders: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for each, before in section.starts():
+        init = encoders[before.name] if before else None
         own = round_config(section, each, each.name, out.uri, None)
-        key = _key(_what_a_round_makes(own, after_another=init is not None), key)
+        key = _key(_what_a_round_makes(own, after_another=before is not None), keys[before.name] if before else data)
+        keys[each.name] = key
         record = _free_or_own(section, records, each.name, key)
         run = round_config(section, each, record.name, out.uri, init)
         folder = Storage(run.folder)
@@ -150,13 +154,13 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
         )
         yield from record.around(step)
         read_result(folder, "run.json", "pipeline.output")
-        encoders[each.name] = init = folder.locate(ENCODER)
+        encoders[each.name] = folder.locate(ENCODER)
 
     methods = [{"name": name, "kind": "encoder", "path": path} for name, path in encoders.items()]
     evaluation = evaluation_config(section, methods)
     asked = evaluation_config(section, [])
     read = inputs_hash(asked)
-    key = _key(asked.what_it_makes(), [*encoders], read, key)
+    key = _key(asked.what_it_makes(), keys, read)
     record = _Record(records, "evaluation", key)
     out = Storage(evaluation.output)
     # what cannot be read from here may have changed; the job draws only what is missing

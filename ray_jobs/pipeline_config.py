@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-RESERVED = ("dataset", "evaluation")  # names of the other steps
+DATASET = "dataset"
+RESERVED = (DATASET, "evaluation")  # names of the other steps
 
 
 class _Section(BaseModel):
@@ -49,6 +50,11 @@ class RoundConfig(_Section):
 
     name: Name
     stage: Literal[1, 2]
+    after: str | None = Field(
+        default=None,
+        description="an earlier round, to start from its encoder; `dataset`: from what the file of `distill` names; null: "
+        "the round before it",
+    )
     changes: dict[str, Any] = Field(default={}, description="of the file of `distill`, for this round")
 
     def overrides(self) -> list[str]:
@@ -73,7 +79,23 @@ class PipelineSection(_Section):
         taken = [name for name in names if name in RESERVED]
         if taken:
             raise ValueError(f"a round cannot be called {', '.join(taken)}, as another step is")
+        for place, each in enumerate(self.rounds):
+            earlier = [DATASET, *names[:place]]
+            if each.after is not None and each.after not in earlier:
+                raise ValueError(
+                    f"round {each.name} comes after {each.after!r}; before it there are {', '.join(earlier)}"
+                )
         return self
+
+    def starts(self) -> list[tuple[RoundConfig, RoundConfig | None]]:
+        """Each round with the one whose encoder it starts from; None where it starts from what its file names."""
+        found: dict[str, RoundConfig] = {}
+        pairs: list[tuple[RoundConfig, RoundConfig | None]] = []
+        last = None
+        for each in self.rounds:
+            pairs.append((each, last if each.after is None else found.get(each.after)))
+            found[each.name] = last = each
+        return pairs
 
 
 def flattened(changes: Mapping[str, Any], above: str = "") -> Iterator[str]:

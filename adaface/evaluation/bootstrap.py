@@ -37,16 +37,17 @@ def drawn_means(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.divide(total, present, out=np.full(len(counts), np.nan), where=present > 0)
 
 
-def interval(drawn: np.ndarray, subjects: int) -> tuple[float, float]:
+def interval(drawn: np.ndarray, subjects: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The middle 95 % of a statistic's values in all draws; (nan, nan) where nothing can be said.
 
     Args:
         drawn: (draws,), nan in draws that have no value.
         subjects: how many had a value; fewer than two say nothing about other people.
+        confidence: another share than 95 %.
     """
     drawn = drawn[~np.isnan(drawn)]
     if subjects < 2 or not len(drawn):
         return float("nan"), float("nan")
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""`adaface prompts`: the list of prompts, without drawing anything."""
+"""`adaface prompts`, `references`, `compare`, `add-evaluation`: what is said of an evaluation without drawing anything."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -17,6 +19,7 @@ from setuptools import find_namespace_packages
 
 from adaface.evaluation.prompts import load_prompts
 from adaface.evaluation.subjects import check_faces, find_subjects
+from adaface.evaluation.summary import summarise
 from adaface.miniature.shipped import WEIGHTS
 from adaface.perception.faces import FaceAnalyser
 from flows.cli import main
@@ -212,3 +215,35 @@ def test_the_files_of_prompts_are_installed():
     for file in files:
         assert ".".join(file.parent.relative_to(PROJECT).parts) in packages
         assert any(fnmatch(file.name, pattern) for pattern in tool["package-data"]["*"]), file
+
+
+def test_two_methods_are_compared_category_by_category(tmp_path, capsys):
+    methods, categories = ("class-word", "stage1", "stage2"), ("style", "portrait")
+    values = {"style": (0.7, 0.5, 0.6), "portrait": (0.1, 0.8, 0.73)}
+    keys = [(method, f"s{n}", category) for method in methods for n in range(4) for category in categories]
+    scores = {
+        "method": [method for method, _, _ in keys],
+        "subject": [subject for _, subject, _ in keys],
+        "prompt_id": [f"a {category}" for _, _, category in keys],
+        "category": [category for _, _, category in keys],
+        "k": [0] * len(keys),
+        "gap_pack": [values[category][methods.index(method)] + int(s[1:]) for method, s, category in keys],
+    }
+    summary = summarise(scores, metrics={"gap_pack": "higher"}, baseline="class-word")
+    (tmp_path / "summary.json").write_text(json.dumps(summary.to_dict()), encoding="utf-8")
+    assert main(["compare", str(tmp_path), "stage2", "stage1"]) == 2
+    assert "holds no finished evaluation: scores.parquet missing" in capsys.readouterr().err
+    pq.write_table(pa.table(scores), tmp_path / "scores.parquet")
+
+    assert main(["compare", str(tmp_path), "stage2", "stage1", "--confidence", "0.9"]) == 0
+    _, _, style, portrait, _ = capsys.readouterr().out.splitlines()
+    assert style == (
+        "| style | gap_pack | 2.200 | 2.000 | 2.100 | +0.100 [+0.100, +0.100] | 0.500 [0.500, 0.500] given back |"
+    )
+    assert portrait.endswith("| -0.070 [-0.070, -0.070] | 0.900 [0.900, 0.900] kept |")
+    assert main(["compare", str(tmp_path), "stage1", "class-word"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "| category | column | class-word | stage1 | difference |"
+    assert main(["compare", str(tmp_path), "stage3", "stage1"]) == 2
+    assert "there is no method stage3; there are class-word, stage1, stage2" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), "stage2", "stage1", "--columns", "clip_txt"]) == 2
+    assert "the scores have no column clip_txt; they have gap_pack" in capsys.readouterr().err

@@ -100,6 +100,37 @@ def test_each_step_gets_what_was_made_before_it(pipeline: Load, tmp_path: Path) 
     assert evaluation.methods[-1].path == f"{runs}/stage2/encoder"
 
 
+SECOND_SEED = [
+    'pipeline.rounds.3={"name": "seed7", "stage": 1, "after": "dataset", "changes": {"stage1": {"seed": 7}}}',
+    'pipeline.rounds.4={"name": "seed7-stage2", "stage": 2}',
+    'pipeline.rounds.5={"name": "other", "stage": 2, "after": "stage1-round2", "changes": {"stage2": {"multiplier": 4}}}',
+]
+
+
+def test_rounds_branch_where_they_say_what_they_come_after(pipeline: Load, tmp_path: Path) -> None:
+    go_through(pipeline())
+    found = go_through(pipeline(*SECOND_SEED))
+    assert made(found) == ["seed7", "seed7-stage2", "other", "evaluation"]
+    inits = {name: found[name].config.run_config.init for name in ("seed7", "seed7-stage2", "other")}
+    runs = f"{tmp_path}/out/runs"
+    assert inits == {
+        "seed7": None,  # what the file of the training says
+        "seed7-stage2": f"{runs}/seed7/encoder",
+        "other": f"{runs}/stage1-round2/encoder",
+    }
+
+    changed = go_through(pipeline(*SECOND_SEED, "pipeline.rounds.3.changes.stage1.seed=8"))
+    assert made(changed) == ["seed7", "seed7-stage2", "evaluation"]
+    changed = go_through(pipeline(*SECOND_SEED, "pipeline.rounds.1.changes.stage1.seed=8"))
+    assert made(changed) == ["stage1-round2", "stage2", "other", "evaluation"]
+
+
+def test_the_evaluation_depends_on_every_branch(pipeline: Load) -> None:
+    go_through(pipeline(*SECOND_SEED))
+    found = go_through(pipeline(*SECOND_SEED, "pipeline.rounds.4.changes.stage2.seed=9"))
+    assert made(found) == ["seed7-stage2", "evaluation"]  # not the last of the list
+
+
 def test_what_is_done_is_not_done_again(pipeline: Load) -> None:
     first = go_through(pipeline())
     again = go_through(pipeline())
@@ -273,6 +304,10 @@ def test_a_round_that_is_done_needs_no_models(pipeline: Load, tmp_path: Path) ->
 def test_a_lineage_that_takes_keys_and_values_away_is_refused(pipeline: Load) -> None:
     with pytest.raises(ConfigError, match="stage2: its multiplier is 1, but stage1-round2 before it has 2"):
         pipeline("pipeline.rounds.2.changes.stage2.multiplier=1")
+    branch = (
+        'pipeline.rounds.3={"name": "other", "stage": 2, "after": "stage1", "changes": {"stage2": {"multiplier": 1}}}'
+    )
+    assert pipeline(branch).pipeline.rounds[3].after == "stage1"
 
 
 @pytest.mark.parametrize(
@@ -281,6 +316,10 @@ def test_a_lineage_that_takes_keys_and_values_away_is_refused(pipeline: Load) ->
         ("pipeline.rounds.1.name=stage1", "several rounds are called stage1"),
         ("pipeline.rounds.1.name=dataset", "a round cannot be called dataset"),
         ("pipeline.rounds.1.name=teacher", "methods called as rounds are: teacher"),
+        (
+            "pipeline.rounds.1.after=stage2",
+            "round stage1-round2 comes after 'stage2'; before it there are dataset, stage1",
+        ),
         ("pipeline.rounds.1.nam=x", "did you mean `pipeline.rounds.1.name`?"),
         ("pipeline=null", "the section `pipeline` is missing"),
     ],
@@ -302,6 +341,18 @@ def test_the_shipped_pipelines_are_valid(project: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(project)
     section = load_pipeline(config, []).pipeline
     assert section is not None and [each.stage for each in section.rounds] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("changes", "rounds"), [("seeds", 9), ("ablation", 13)])
+def test_what_the_results_were_made_with_is_valid(
+    project: Path, monkeypatch: pytest.MonkeyPatch, changes: str, rounds: int
+) -> None:
+    monkeypatch.chdir(project)
+    given = ["pipeline", "--config", "configs/miniature.yaml", "--changes", f"configs/changes/{changes}.yaml"]
+    section = load_pipeline("configs/miniature.yaml", _parser().parse_args(given).overrides).pipeline
+    assert section is not None and section.output == f"out/{changes}" and len(section.rounds) == rounds
+    others = [each.name for each, before in section.starts() if each.stage == 2 and before is None]
+    assert len(others) == (rounds if changes == "ablation" else 0)  # a row of the ablation starts where all others do
 
 
 def test_the_demo_is_the_miniature_made_short(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

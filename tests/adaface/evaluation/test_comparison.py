@@ -1,0 +1,96 @@
+"""Two methods against each other: differences in categories, paired by subject, and what is kept or given back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adaface.evaluation.comparison import compare_methods, table
+
+SUBJECTS = 40
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, np.ndarray]:
+    """Style: class .7, stage 1 .5, stage 2 .6. Portrait: .1, .8, .73. A subject's own level is larger than all of that."""
+    rng = np.random.default_rng(0)
+    level = {
+        "style": {"class": 0.7, "stage1": 0.5, "stage2": 0.6},
+        "portrait": {"class": 0.1, "stage1": 0.8, "stage2": 0.73},
+    }
+    rows = []
+    for subject in range(SUBJECTS):
+        own = rng.normal(0, 0.5)
+        for category, methods in level.items():
+            for method, value in methods.items():
+                for k in range(2):
+                    score = value + own + rng.normal(0, 0.01)
+                    rows.append((method, f"s{subject:02d}", f"a {category}", category, k, score))
+    names = ("method", "subject", "prompt_id", "category", "k", "gap_pack")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def compared(scores, **options):
+    options = {"columns": ["gap_pack"], "baseline": "class"} | options
+    return {each.category: each for each in compare_methods(scores, "stage2", "stage1", **options)}
+
+
+def test_differences_are_paired(scores):
+    found = compared(scores)
+    assert [*found] == ["style", "portrait", "all"]
+    style = found["style"]
+    assert style.difference == pytest.approx(0.1, abs=0.005) and style.subjects == SUBJECTS
+    assert 0.09 < style.low < style.difference < style.high < 0.11  # the subjects' levels, .5 apart, are not in it
+    assert style.method - style.against == pytest.approx(style.difference)
+    assert style.baseline - style.against == pytest.approx(0.2, abs=0.005)
+
+
+def test_what_is_kept_of_a_gain_and_given_back_of_a_loss(scores):
+    found = compared(scores)
+    assert found["portrait"].kept == pytest.approx(0.63 / 0.7, abs=0.005)
+    assert found["portrait"].kept_low < found["portrait"].kept < found["portrait"].kept_high
+    assert 1 - found["style"].kept == pytest.approx(0.5, abs=0.02)
+    lines = [*table([*found.values()], "stage2", "stage1", "class")]
+    assert lines[0].split("|")[1:-1] == [
+        " category ", " column ", " class ", " stage1 ", " stage2 ", " difference ", " of what stage1 differs from class "
+    ]  # fmt: skip
+    assert lines[2].endswith("given back |") and lines[3].endswith("kept |")
+    assert float(lines[2].split("|")[-2].split()[0]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_method_equals_itself(scores):
+    (*_, whole) = compare_methods(scores, "stage1", "stage1", columns=["gap_pack"], baseline="class")
+    assert (whole.difference, whole.low, whole.high, whole.kept) == (0, 0, 0, 1)
+    (*_, nothing) = compare_methods(scores, "stage2", "stage1", columns=["gap_pack"], baseline="stage1")
+    assert np.isnan(nothing.kept)  # no difference to keep anything of
+
+
+def test_a_smaller_confidence_has_smaller_intervals(scores):
+    wide, narrow = compared(scores)["style"], compared(scores, confidence=0.5)["style"]
+    assert wide.low < narrow.low < narrow.high < wide.high and wide.difference == narrow.difference
+    without = compared(scores, baseline=None)["style"]
+    assert np.isnan(without.kept) and without.difference == wide.difference
+    assert not any("class" in line for line in table([without], "stage2", "stage1", None))
+
+
+def test_subjects_without_a_score_are_left_out_of_all_means(scores):
+    gone = (scores["subject"] == "s00") & (scores["method"] == "stage2")
+    cut = scores | {"gap_pack": np.where(gone, np.nan, scores["gap_pack"])}
+    style = compared(cut)["style"]
+    assert style.subjects == SUBJECTS - 1
+    assert style.method - style.against == pytest.approx(style.difference)
+
+
+def test_categories_that_one_has_no_score_in_are_left_out(scores):
+    gone = (scores["category"] == "style") & (scores["method"] == "stage2")
+    assert [*compared({name: column[~gone] for name, column in scores.items()})] == ["portrait", "all"]
+    assert [*compared(scores | {"gap_pack": np.where(gone, np.nan, scores["gap_pack"])})] == ["portrait", "all"]
+
+
+def test_what_cannot_be_compared_is_said(scores):
+    with pytest.raises(ValueError, match="there is no method stage3; there are class, stage1, stage2"):
+        compare_methods(scores, "stage3", "stage1", columns=["gap_pack"])
+    with pytest.raises(ValueError, match="no column clip"):
+        compare_methods(scores, "stage2", "stage1", columns=["clip"])
+    with pytest.raises(ValueError, match="lies between 0 and 1, not at 95"):
+        compared(scores, confidence=95)
