@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_TOO_SLOW = "timed out during startup"  # in what Ray says then
+
 
 def log_to_stdout(level: int = logging.INFO) -> None:
     """Plain lines on standard output, where `ray job logs` and flows look for them."""
@@ -67,11 +69,25 @@ def ray_session(address: str | None, *, dashboard: bool = False) -> Iterator[Non
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
         # Parts and shards travel as numbers, so the object store stays nearly empty; Ray would reserve 30% of the
         # memory.
-        ray.init(include_dashboard=dashboard, object_store_memory=200 * 2**20, **quiet)
+        _start(include_dashboard=dashboard, object_store_memory=200 * 2**20, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(**options: Any) -> None:
+    """A local Ray. It gives its own processes 30 s to come up, whatever one asks for, and on a machine that is at work on
+    other things they may need longer: then a second time."""
+    import ray
+
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray raises nothing more particular
+        if _TOO_SLOW not in str(error):
+            raise
+        log.warning("Ray did not start within its 30 s, the machine is busy; once more")
+        ray.init(**options)
 
 
 def workers(cluster: ClusterConfig, tasks: int) -> int:
