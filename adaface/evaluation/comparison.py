@@ -177,8 +177,8 @@ def table(compared: Sequence[Comparison], method: str, against: str, baseline: s
 
 
 def _share(each: Comparison) -> str:
-    if each.kept != each.kept:
-        return "-"
+    if each.kept_low != each.kept_low:
+        return "-"  # too little between the two to have parts
     if each.against > each.baseline:
         return f"{each.kept:.3f} [{each.kept_low:.3f}, {each.kept_high:.3f}] kept"
     return f"{1 - each.kept:.3f} [{1 - each.kept_high:.3f}, {1 - each.kept_low:.3f}] given back"
