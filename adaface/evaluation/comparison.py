@@ -59,7 +59,7 @@ def compare_methods(
     seed: int = 42,
     confidence: float = CONFIDENCE,
 ) -> list[Comparison]:
-    """Every column in every category that both methods have a value in, and at last in all pictures.
+    """Every column in every category that both methods have a value in, and, of several, at last in all pictures.
 
     Args:
         scores: as of `summarise`: a row per picture.
@@ -84,7 +84,8 @@ def compare_methods(
     counts = subject_draws(len(rows.subjects), bootstrap, seed)
     means = {name: _by_category(rows, among) for name, among in rows.parts("method") if name in named}
     found = []
-    for category in [*rows.names["category"], ALL]:
+    categories = rows.names["category"]
+    for category in [*categories, *([ALL] if len(categories) > 1 else [])]:
         own, other = means[method].get(category), means[against].get(category)
         if own is None or other is None:
             continue

@@ -58,6 +58,22 @@ def test_what_is_kept_of_a_gain_and_given_back_of_a_loss(scores):
     assert float(lines[2].split("|")[-2].split()[0]) == pytest.approx(0.5, abs=0.02)
 
 
+def test_one_category_is_all_there_is(scores):
+    one = {name: column[scores["category"] == "style"] for name, column in scores.items()}
+    assert [*compared(one)] == ["style"]
+
+
+def test_a_part_of_next_to_nothing_is_not_shown(scores):
+    """Where some draws of subjects have the baseline above and some below, the quotient says nothing."""
+    rng = np.random.default_rng(1)
+    near = rng.normal(0, 0.05, len(scores["k"])) * (scores["method"] == "stage1")
+    same = {"gap_pack": np.where(scores["method"] == "class", 0.5, 0.501) + near}
+    found = compared(scores | same)["style"]
+    assert np.isnan(found.kept_low) and np.isnan(found.kept_high)
+    (_, _, line) = table([found], "stage2", "stage1", "class")
+    assert line.endswith("| - |")
+
+
 def test_a_method_equals_itself(scores):
     (*_, whole) = compare_methods(scores, "stage1", "stage1", columns=["gap_pack"], baseline="class")
     assert (whole.difference, whole.low, whole.high, whole.kept) == (0, 0, 0, 1)
