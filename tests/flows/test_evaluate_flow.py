@@ -33,19 +33,23 @@ def test_the_schedule_is_deployed(prefect_server: PrefectServer, client: SyncPre
     assert deployment.global_concurrency_limit is not None and deployment.global_concurrency_limit.limit == 1
 
 
-@pytest.mark.timeout(1500)  # seven flow runs and two evaluations, each with a Ray of its own
-def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
+def settings_in(folder: Path) -> list[str]:
+    """Of nights that look for encoders in `pipeline` and `trained`."""
+    people, folders = make_people(folder / "people"), [folder / "pipeline", folder / "trained"]
+    path = f"methods.1.path=['{folders[0]}', '{folders[1]}']"
+    return small_settings(people, folders[0], folder / "runs" / "night", path)
+
+
+@pytest.mark.timeout(900)  # three flow runs and an evaluation, each with a Ray of its own
+def test_what_is_new_is_evaluated_once(
     prefect_server: PrefectServer, project: Path, client: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    people, folders = make_people(tmp_path / "people"), [tmp_path / "pipeline", tmp_path / "trained"]
-    path = f"methods.1.path=['{folders[0]}', '{folders[1]}']"
-    settings = small_settings(people, folders[0], tmp_path / "runs" / "night", path)
-
+    settings = settings_in(tmp_path)
     too_early = start(prefect_server, project, NIGHTLY, CONFIG, *settings)
     state = wait_for(client, too_early, "COMPLETED", seconds=200).state
     assert state is not None and state.name == "No encoder yet" and "there is no folder" in str(state.message)
 
-    make_encoder(folders[0] / "stage2" / "checkpoint_100" / "encoder")
+    make_encoder(tmp_path / "pipeline" / "stage2" / "checkpoint_100" / "encoder")
     first = start(prefect_server, project, NIGHTLY, CONFIG, *settings)
     wait_for(client, first, "COMPLETED", seconds=400)
     shown = artifacts(client, first)
@@ -57,6 +61,17 @@ def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
     state = wait_for(client, again, "COMPLETED", seconds=200).state
     assert state is not None and state.name == "Nothing new"
     assert artifacts(client, again) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # five flow runs and three evaluations, each with a Ray of its own
+def test_a_loss_fails_the_run(
+    prefect_server: PrefectServer, project: Path, client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    settings = settings_in(tmp_path)
+    make_encoder(tmp_path / "pipeline" / "stage2" / "checkpoint_100" / "encoder")
+    first = start(prefect_server, project, NIGHTLY, CONFIG, *settings)
+    wait_for(client, first, "COMPLETED", seconds=400)
 
     # somebody was recognised before, and is not any more
     (history,) = (tmp_path / "runs" / "history").glob("*.parquet")
@@ -86,7 +101,7 @@ def test_what_is_new_is_evaluated_and_a_loss_fails_the_run(
     wait_for_log(client, told, "which failed")
 
     # a newer checkpoint elsewhere, as bad: it is compared with what was good, not with the run that failed
-    make_encoder(folders[1] / "stage1" / "checkpoint_5" / "encoder", seed=2)
+    make_encoder(tmp_path / "trained" / "stage1" / "checkpoint_5" / "encoder", seed=2)
     newer = start(prefect_server, project, NIGHTLY, CONFIG, *settings, on_regression="warn")
     state = wait_for(client, newer, "COMPLETED", seconds=400).state
     assert state is not None and state.name == "Completed"

@@ -203,7 +203,7 @@ def test_half_an_encoder_to_start_from_is_refused(configs: Configs, tmp_path: Pa
 
 def test_an_encoder_of_other_faces_is_refused(configs: Configs) -> None:
     miniature = "package://adaface.miniature/weights/encoder"
-    (problem,) = problems_of(configs(stage=2, stage2={"init": miniature}))
+    (problem,) = problems_of(configs(stage=2, stage2={"init": miniature, "multiplier": 2}))
     assert "reads faces of 64 numbers, and those of" in problem and "have 192" in problem
 
 
