@@ -131,9 +131,8 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
     record = _Record(records, "dataset", key)
     yield from record.around(Step("dataset", "build-dataset", sent, out.uri, key, record.is_done and made))
     # equal shards are equal data, wherever and by whichever command they were made
-    key = _key(read_result(out, "dataset.json", "data.output")["shards"])
+    data = _key(read_result(out, "dataset.json", "data.output")["shards"])
 
-    data = key
     encoders: dict[str, str] = {}
     keys: dict[str, str] = {}
     for each, before in section.starts():

@@ -51,3 +51,27 @@ def interval(drawn: np.ndarray, subjects: int, confidence: float = CONFIDENCE) -
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def quotient(
+    part: np.ndarray, whole: np.ndarray, counts: np.ndarray, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
+    """(mean of `part` / mean of `whole`, its low, its high), both on the same draws of subjects.
+
+    All nan where the whole is nothing; no interval where it is nothing, or of the other sign, in some draw: the quotient
+    then has no bounds.
+
+    Args:
+        part, whole: (subjects,), nan for the same subjects.
+        counts: of `subject_draws`.
+        confidence: of the interval, between 0 and 1.
+    """
+    mean = mean_over_subjects(whole)
+    if not mean or np.isnan(mean):
+        return (float("nan"),) * 3
+    drawn = drawn_means(counts, whole)
+    low = high = float("nan")
+    if not (drawn * mean <= 0).any():
+        subjects = int((~np.isnan(whole)).sum())
+        low, high = interval(drawn_means(counts, part) / drawn, subjects, confidence)
+    return mean_over_subjects(part) / mean, low, high

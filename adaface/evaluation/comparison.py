@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adaface.evaluation.bootstrap import CONFIDENCE, drawn_means, interval, mean_over_subjects, subject_draws
+from adaface.evaluation.bootstrap import CONFIDENCE, drawn_means, interval, mean_over_subjects, quotient, subject_draws
 from adaface.evaluation.score_rows import ScoreRows
 
 ALL = "all"  # the category of all pictures
@@ -85,7 +85,9 @@ def compare_methods(
     means = {name: _by_category(rows, among) for name, among in rows.parts("method") if name in named}
     found = []
     categories = rows.names["category"]
-    for category in [*categories, *([ALL] if len(categories) > 1 else [])]:
+    if len(categories) > 1 and ALL not in categories:
+        categories = [*categories, ALL]
+    for category in categories:
         own, other = means[method].get(category), means[against].get(category)
         if own is None or other is None:
             continue
@@ -98,8 +100,8 @@ def compare_methods(
 
 
 def _by_category(rows: ScoreRows, among: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Means of the subjects, (S,) by category and column; those of all pictures last."""
-    parts = [*rows.parts("category", among), (ALL, among)]
+    """Means of the subjects, (S,) by category and column; those of all pictures too, unless a category is called so."""
+    parts = [(ALL, among), *rows.parts("category", among)]
     return {name: {column: means for column, (means, _) in rows.per_subject(part).items()} for name, part in parts}
 
 
@@ -119,8 +121,9 @@ def _compared(
     apart = np.where(known, method - against, np.nan)
     low, high = interval(drawn_means(counts, apart), subjects, confidence)
     kept = (float("nan"),) * 3
-    if baseline is not None and subjects:
-        kept = _kept(np.where(known, against - baseline, np.nan), apart, counts, subjects, confidence)
+    if baseline is not None:
+        above, whole = (np.where(known, values - baseline, np.nan) for values in (method, against))
+        kept = quotient(above, whole, counts, confidence)
 
     def mean(values: np.ndarray | None) -> float:
         return float("nan") if values is None else mean_over_subjects(np.where(known, values, np.nan))
@@ -139,20 +142,6 @@ def _compared(
         kept_high=kept[2],
         subjects=subjects,
     )
-
-
-def _kept(
-    above: np.ndarray, apart: np.ndarray, counts: np.ndarray, subjects: int, confidence: float
-) -> tuple[float, float, float]:
-    """1 + apart / above, with its interval."""
-    whole = mean_over_subjects(above)
-    if not whole:
-        return (float("nan"),) * 3
-    drawn = drawn_means(counts, above)
-    low = high = float("nan")
-    if not (drawn * whole <= 0).any():
-        low, high = interval(1 + drawn_means(counts, apart) / drawn, subjects, confidence)
-    return 1 + mean_over_subjects(apart) / whole, low, high
 
 
 def table(compared: Sequence[Comparison], method: str, against: str, baseline: str | None) -> Iterator[str]:

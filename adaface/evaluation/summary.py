@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adaface.evaluation.bootstrap import CONFIDENCE, drawn_means, interval, mean_over_subjects, subject_draws
+from adaface.evaluation.bootstrap import CONFIDENCE, drawn_means, interval, mean_over_subjects, quotient, subject_draws
 from adaface.evaluation.parity_means import counted
 from adaface.evaluation.score_rows import ScoreRows
 
@@ -211,14 +211,10 @@ def _shares(
             whole = means[teacher][column] - means[baseline][column]
             both = np.isnan(above) | np.isnan(whole)
             above, whole = np.where(both, np.nan, above), np.where(both, np.nan, whole)
-            subjects = int((~both).sum())
-            reach = mean_over_subjects(whole)
             mean = low = high = float("nan")
-            if reach > 0:
-                mean = mean_over_subjects(above) / reach
-                drawn_reach = drawn_means(counts, whole)
-                if not (drawn_reach <= 0).any():
-                    low, high = interval(drawn_means(counts, above) / drawn_reach, subjects)
+            if mean_over_subjects(whole) > 0:
+                mean, low, high = quotient(above, whole, counts)
+            subjects = int((~both).sum())
             shares[method][SHARE + column.removeprefix(GAP)] = _plain(
                 {"mean": mean, "low": low, "high": high, "subjects": subjects}
             )

@@ -63,6 +63,13 @@ def test_one_category_is_all_there_is(scores):
     assert [*compared(one)] == ["style"]
 
 
+def test_a_category_may_be_called_all(scores):
+    names = np.where(scores["category"] == "style", "all", scores["category"])
+    found = compare_methods(scores | {"category": names}, "stage2", "stage1", columns=["gap_pack"])
+    assert [each.category for each in found] == ["all", "portrait"]
+    assert found[0].difference == pytest.approx(0.1, abs=0.005)  # of its own pictures
+
+
 def test_a_part_of_next_to_nothing_is_not_shown(scores):
     """Where some draws of subjects have the baseline above and some below, the quotient says nothing."""
     rng = np.random.default_rng(1)
