@@ -1,9 +1,8 @@
-"""One build at a time in a dataset folder.
+"""One job at a time in an output folder: a dataset's build, a training, an evaluation.
 
 On a local folder the operating system holds the lock (flock), so that it ends with the process, however that ends. An
-object store has
-no locks: there an object tells who is at work and is renewed while he is; one that has not been renewed for a while is
-    void.
+object store has no locks: there an object tells who is at work and is renewed while he is; one that has not been
+renewed for a while is void.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ VOID_S = 60.0
 
 
 class LockedError(ValueError):
-    """Somebody else builds into this folder."""
+    """Another job writes into this folder."""
 
 
 @contextlib.contextmanager
 def build_lock(out: Storage) -> Iterator[None]:
-    """Hold the folder for the time of a build.
+    """Hold the folder for the time of a job.
 
     Raises:
         LockedError: at once, naming who holds it, instead of waiting.
@@ -142,4 +141,4 @@ def _message(out: Storage, text: str | bytes) -> str:
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         who = "another process"
-    return f"{out.uri} is being built by {who}. Wait for it to end, or choose another data.output."
+    return f"{out.uri} is being written by {who}. Wait for it to end, or choose another folder for the output."

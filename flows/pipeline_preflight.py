@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from adaface.evaluation.preflight import model_problems as evaluation_problems
-from data_pipeline.storage import Storage, inside
-from flows.pipeline_steps import evaluation_config, round_config, runs_of
+from flows.pipeline_steps import evaluation_config, round_config, rounds_to_train
 from ray_jobs.config import DatasetConfig
 from ray_jobs.config_file import ConfigError
 from ray_jobs.distill_preflight import init_problems, model_problems, plan_problems, tracker_problems
@@ -24,8 +23,9 @@ def problems_here(config: DatasetConfig) -> list[str]:
     section = config.pipeline
     assert section is not None
     found: dict[str, None] = {}  # in order, each once: rounds share most of their settings
+    to_train = rounds_to_train(config)
     for each, before in section.starts():
-        if Storage(inside(runs_of(section), each.name)).exists("run.json"):
+        if each.name not in to_train:
             continue
         run = round_config(section, each, each.name, config.data.output, None)
         said = [*model_problems(run), *plan_problems(run), *tracker_problems(run)]

@@ -123,34 +123,23 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
         yield Step(_album_name(album), "render-faces", album, album.folder, _key(album.size()), _is_drawn(album))
         drawn.append(read_result(Storage(album.folder), ABOUT, "pipeline.draw"))
 
-    dataset = config.model_copy(update={"pipeline": None})
+    dataset = _alone(config)
     sent = absolute_dataset(dataset) if absolute else dataset
     key = _key(dataset.what_it_makes(), drawn)
     out = Storage(sent.data.output)
-    made = out.exists("dataset.json") and out.read_json("dataset.json")["config_hash"] == config_hash(sent)
     record = _Record(records, "dataset", key)
-    yield from record.around(Step("dataset", "build-dataset", sent, out.uri, key, record.is_done and made))
-    # equal shards are equal data, wherever and by whichever command they were made
-    data = _key(read_result(out, "dataset.json", "data.output")["shards"])
+    yield from record.around(Step("dataset", "build-dataset", sent, out.uri, key, record.is_done and _is_built(sent)))
 
     encoders: dict[str, str] = {}
-    keys: dict[str, str] = {}
+    keys = _round_keys(section, out)
     for each, before in section.starts():
         init = encoders[before.name] if before else None
-        own = round_config(section, each, each.name, out.uri, None)
-        key = _key(_what_a_round_makes(own, after_another=before is not None), keys[before.name] if before else data)
-        keys[each.name] = key
+        key = keys[each.name]
         record = _free_or_own(section, records, each.name, key)
         run = round_config(section, each, record.name, out.uri, init)
         folder = Storage(run.folder)
-        step = Step(
-            each.name,
-            "distill",
-            absolute_run(run) if absolute else run,
-            folder.uri,
-            key,
-            record.is_done and folder.exists("run.json") and has_encoder(folder),
-        )
+        done = _is_trained(record, folder)
+        step = Step(each.name, "distill", absolute_run(run) if absolute else run, folder.uri, key, done)
         yield from record.around(step)
         read_result(folder, "run.json", "pipeline.output")
         encoders[each.name] = folder.locate(ENCODER)
@@ -168,6 +157,20 @@ def steps(config: DatasetConfig, *, absolute: bool = False) -> Iterator[Step]:
     sent_evaluation = absolute_evaluation(evaluation) if absolute else evaluation
     yield from record.around(Step("evaluation", "evaluate", sent_evaluation, out.uri, key, done))
     read_result(out, "summary.json", "pipeline.output")
+
+
+def rounds_to_train(config: DatasetConfig) -> set[str]:
+    """Names of the rounds that are not done under these settings; all of them where the dataset is not."""
+    section = config.pipeline
+    assert section is not None
+    dataset = _alone(config)
+    if not _is_built(dataset):
+        return {each.name for each in section.rounds}
+    records = Storage(inside(section.output, _RECORDS))
+    keys = _round_keys(section, Storage(dataset.data.output))
+    own = {name: _free_or_own(section, records, name, key) for name, key in keys.items()}
+    folders = {name: Storage(inside(runs_of(section), record.name)) for name, record in own.items()}
+    return {name for name, record in own.items() if not _is_trained(record, folders[name])}
 
 
 class _Record:
@@ -202,6 +205,32 @@ def _free_or_own(section: PipelineSection, records: Storage, name: str, key: str
         if record.found is not None and record.found["key"] == key:
             return record
         number += 1
+
+
+def _alone(config: DatasetConfig) -> DatasetConfig:
+    """The dataset's configuration without what comes after it."""
+    return config.model_copy(update={"pipeline": None})
+
+
+def _is_built(dataset: DatasetConfig) -> bool:
+    out = Storage(dataset.data.output)
+    return out.exists("dataset.json") and out.read_json("dataset.json")["config_hash"] == config_hash(dataset)
+
+
+def _is_trained(record: _Record, folder: Storage) -> bool:
+    return record.is_done and folder.exists("run.json") and has_encoder(folder)
+
+
+def _round_keys(section: PipelineSection, dataset: Storage) -> dict[str, str]:
+    """{round: key}, of a dataset that is built. Equal shards are equal data, wherever and by whichever command they
+    were made."""
+    data = _key(read_result(dataset, "dataset.json", "data.output")["shards"])
+    keys: dict[str, str] = {}
+    for each, before in section.starts():
+        own = round_config(section, each, each.name, dataset.uri, None)
+        settings = _what_a_round_makes(own, after_another=before is not None)
+        keys[each.name] = _key(settings, keys[before.name] if before else data)
+    return keys
 
 
 def round_config(

@@ -19,6 +19,7 @@ from ray_jobs.config_file import config_hash
 from ray_jobs.distill_config import DistillConfig, with_absolute_paths
 from ray_jobs.distill_preflight import problems_of
 from ray_jobs.job_main import job_parser, run_job_main
+from ray_jobs.kept_encoder import keep_encoder
 from ray_jobs.lost_output import refuse_lost_output
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import joins_cluster, ray_session
@@ -87,7 +88,8 @@ def _run(config: DistillConfig, out: Storage, address: str | None) -> dict[str, 
             raise ValueError(lasting) from error
         raise
     metrics = {"steps": result.metrics["step"], "loss": result.metrics["loss"]}
-    _keep_encoder(result.checkpoint, out)
+    with result.checkpoint.as_directory() as folder:
+        keep_encoder(Path(folder) / ENCODER, out, ENCODER)
     done = {"encoder": out.locate(ENCODER), "config_hash": identity, "stage": config.stage, **metrics}
     out.write_json(RESULT, done)
     log.info("done after %s steps: %s", f"{metrics['steps']:,}", done["encoder"])
@@ -152,15 +154,6 @@ def _fit(config: DistillConfig) -> Any:
         ),
     )
     return trainer.fit()
-
-
-def _keep_encoder(checkpoint: Any, out: Storage) -> None:
-    """The last checkpoint's encoder as OUTPUT/NAME/encoder; its configuration last, which makes it one."""
-    with checkpoint.as_directory() as folder:
-        encoder = Path(folder) / "encoder"
-        files = sorted(path for path in encoder.rglob("*") if path.is_file())
-        for file in sorted(files, key=lambda path: path.name == "config.json"):
-            out.write_bytes(f"{ENCODER}/{file.relative_to(encoder).as_posix()}", file.read_bytes())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from adaface.distill.speed import FlopCount, memory_gb, passes_of, peak_flops
 from adaface.distill.trainer import StepReport, Trainer
 from data_pipeline.storage import Storage
 from ray_jobs.distill_config import DistillConfig
+from ray_jobs.kept_encoder import keep_encoder
 from ray_jobs.progress import Progress
 from ray_jobs.trackers import Trackers
 
@@ -105,10 +106,7 @@ class RunLog:
         self._rows.clear()
         every = self.config.log.milestone_every
         if folder is not None and every and number % every == 0:
-            encoder = folder / "encoder"
-            for file in sorted(path for path in encoder.rglob("*") if path.is_file()):
-                name = file.relative_to(encoder).as_posix()
-                self.out.write_bytes(f"milestones/step-{number:08d}/{name}", file.read_bytes())
+            keep_encoder(folder / "encoder", self.out, f"milestones/step-{number:08d}")
 
     def _forget_what_is_made_again(self) -> None:
         """Rows of a checkpoint that was never stored, of workers that there may be no more."""

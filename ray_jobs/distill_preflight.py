@@ -50,7 +50,7 @@ def model_problems(config: DistillConfig) -> Iterator[str]:
                 f"models.base: {name} is a single file, and training reads a diffusers folder; make one: python -c "
                 f"\"from adaface.subjects.generate import load_base; load_base('{name}').save_pretrained('FOLDER')\""
             )
-    if config.stage == 2 and models.vision is not None and not config.data.images:
+    if config.run_config.stage.plan.sees_photos and models.vision is not None and not config.data.images:
         yield "models.vision looks at pictures, and data.images is false: read them, or leave the background token out"
 
 

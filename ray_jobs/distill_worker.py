@@ -115,19 +115,20 @@ def choose_arithmetic(config: DistillConfig, device: torch.device) -> None:
 
 def build_trainer(config: DistillConfig, device: torch.device, rank: int, world: int) -> Trainer:
     """Networks, encoder and optimizer of a worker, as they are before the first step; the samples come later."""
+    plan = config.run_config.stage.plan
     models = load_frozen(
         config.models.base,
         config.models.teacher_unet,
         device=device,
         precision=config.models.precision,
-        vae=config.data.latents is None or config.stage == 2 or _has_panel(config),
+        vae=config.data.latents is None or plan.composes or _has_panel(config),
     )
     if config.models.checkpoint_gradients:
         checkpoint_gradients(models.unet)
     if config.models.compile:
         models.compiled = torch.compile(models.unet)
-    # distillation has no background token, so that stage 1 needs no such features
-    uses_background = config.stage == 2 and config.models.vision
+    # distillation has no background token
+    uses_background = plan.sees_photos and config.models.vision
     background = BackgroundFeatures(str(config.models.vision), device) if uses_background else None
     encoder = initial_encoder(
         init=_init(config),
@@ -141,7 +142,7 @@ def build_trainer(config: DistillConfig, device: torch.device, rank: int, world:
         unet_layers=len(cross_attentions(models.unet)),
     ).to(device)
     clip = None
-    if config.stage == 2 and config.models.clip:
+    if plan.composes and config.models.clip:
         clip = ClipScore(config.models.clip, device)
     task = DistillTask(
         models, encoder, config.run_config.stage, seed=config.run_config.seed, clip=clip, background=background

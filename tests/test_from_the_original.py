@@ -107,4 +107,4 @@ def test_the_full_recipe_is_the_originals_stages():
 def test_the_rounds_follow_one_another():
     section = load_pipeline(PROJECT / "configs/sd15.yaml", []).pipeline
     assert section is not None
-    assert [(each.name, each.stage) for each in section.rounds] == [("round1", 1), ("round2", 1), ("stage2", 2)]
+    assert [(each.name, each.stage) for each in section.rounds] == [("stage1", 1), ("stage1-round2", 1), ("stage2", 2)]

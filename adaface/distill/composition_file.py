@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from adaface.distill.compositions import SUBJECT, Compositions, Core, Extra
-from adaface.distill.templates import Templates
+from adaface.distill.templates import TAKEN, Templates
 
 PERSON_TYPES = ("girl", "boy", "young woman", "young man", "woman", "man", "person")
 _PIECE = re.compile(r"\((?P<group>[^()<>]*)\)|<(?P<list>\w+)>|(?P<plain>[^()<>|]+)")
@@ -109,7 +109,19 @@ def _read(values: Any, problems: list[str]) -> Compositions | None:
     except (ValueError, TypeError) as error:
         problems.append(str(error))
         templates = Templates()
-    return Compositions(tuple(core), tuple(extras), templates)
+    found = Compositions(tuple(core), tuple(extras), templates)
+    problems += _problems_of_phrases(found)
+    return found
+
+
+def _problems_of_phrases(found: Compositions) -> list[str]:
+    problems = []
+    if lone := [phrase for phrase in found.phrases() if TAKEN.search(phrase)]:
+        problems.append(f"y and z alone stand for people and backgrounds; use other words in {', '.join(lone[:5])}")
+    without = [person for person in PERSON_TYPES if all(person in kind.not_for for kind in found.core)]
+    if found.core and without:
+        problems.append(f"core has nothing for {', '.join(without)}: not_for names them everywhere")
+    return problems
 
 
 def _extra_problems(where: str, extra: Extra, cores: set[str]) -> list[str]:

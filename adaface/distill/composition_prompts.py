@@ -7,7 +7,7 @@ sc  a photo of a z , , ... , riding a horse   cc  a photo of a woman , , ... , r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,6 +93,10 @@ class FourStates:
     words: Tensor
     composed_words: Tensor
     around: Tensor | None = None
+
+    def select(self, rows: Tensor) -> FourStates:
+        """Those of some of the compositions, by their numbers."""
+        return replace(self, **{name: value[rows] for name, value in vars(self).items() if value is not None})
 
 
 def four_states(

@@ -108,6 +108,16 @@ class PlanSettings:
             [] if _weights(self.clip_skip) else ["clip_skip must be numbers above 0, one per layer"],
         )
 
+    @property
+    def composes(self) -> bool:
+        """Whether there are compositional batches."""
+        return self.compositional_every > 0
+
+    @property
+    def sees_photos(self) -> bool:
+        """Whether there are batches that look at more of a photograph than its latents: reconstruction, compositions."""
+        return self.composes or self.distillation < 1
+
     def _composition_problems(self) -> list[str]:
         if (
             isinstance(self.compositions, int)

@@ -14,7 +14,16 @@ from adaface.distill.stage import Stage
 from adaface.distill.weights import ACTIVATION_FAMILIES
 
 # Dense bf16 operations per second of GPUs, by a part of their names; of their makers' data sheets.
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12, "A6000": 155e12, "L4": 121e12}
+_PEAKS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "4090": 165e12,
+    "A6000": 155e12,
+    "L4": 121e12,
+}
 
 
 class FlopCount:
@@ -61,7 +70,7 @@ def passes_of(stage: Stage, numbers: Mapping[str, float], *, filters: bool) -> d
     looks_inside = any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES)
     return {
         "guidance": stage.distillation.teacher_guidance != 1,
-        "candidates": stage.filter.starts if filters else 0,
+        "candidates": stage.filter.starts if filters and looks_inside else 0,
         "teachable": numbers.get("teachable", 1.0) if looks_inside else 0.0,
     }
 

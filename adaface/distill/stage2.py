@@ -96,14 +96,16 @@ def composition_loss(
     numbers: Numbers = {name: value.detach().mean() for name, value in terms.items()}
     loss = stage.losses.total(terms).mean() if terms else single.sum() * 0
 
+    if not any(map(stage.losses.asks_for, ACTIVATION_FAMILIES)):
+        return loss, numbers  # nobody would look at the starts
+
     chosen, teachable = _start_to_learn_from(own, plan, batch, rows, faces, stage, texts, states)
     numbers["teachable"] = teachable.float().mean()
     if teachable.any():
         rest = _unet_terms(own, batch, stage, states, chosen, teachable)
         numbers |= {name: value.detach().mean() for name, value in rest.items()}
-        if rest:
-            # a mean over all compositions: those that teach nothing count as 0
-            loss = loss + stage.losses.total(rest).sum() / len(rows)
+        # a mean over all compositions: those that teach nothing count as 0
+        loss = loss + stage.losses.total(rest).sum() / len(rows)
     return loss, numbers
 
 
@@ -217,21 +219,16 @@ def _unet_terms(
     """The terms (G',) of the G' teachable compositions that need passes of the UNet."""
     weights = stage.losses
     wanted = [name for name in ACTIVATION_FAMILIES if weights.asks_for(name)]
-    if not wanted:
-        return {}
     rows = teachable.nonzero()[:, 0]
     start = start.select(rows)
-    single, composed, of_class, of_class_composed, slots = (
-        each[rows]
-        for each in (states.single, states.composed, states.class_single, states.class_composed, states.slots)
-    )
-    around = states.around[rows] if states.around is not None else None
+    states = states.select(rows)
+    slots, around = states.slots, states.around
     # From here on rows are four blocks of G', in the order that the losses know: ss, sc, ms, mc.
     contexts = [
-        same_contexts(single, own.layers),  # subject alone
-        same_contexts(composed, own.layers),  # subject in the composition
-        _teacher_contexts(own, batch, stage, single, of_class, slots, start),  # teacher alone
-        _teacher_contexts(own, batch, stage, composed, of_class_composed, slots, start),  # teacher in the composition
+        same_contexts(states.single, own.layers),  # subject alone
+        same_contexts(states.composed, own.layers),  # subject in the composition
+        _teacher_contexts(own, batch, stage, states.single, states.class_single, slots, start),  # teacher alone
+        _teacher_contexts(own, batch, stage, states.composed, states.class_composed, slots, start),  # and composed
     ]
     unet = own.models.unet
     with layer_contexts(unet), capture(unet, own.places) as captured:

@@ -6,6 +6,7 @@ photo of ..." ones stand for a photo, an illustration and a depiction, the other
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 SUBJECT = "{}"
+# Alone, these letters stand for the subject and for its background (subject_prompts.py, background.py).
+TAKEN = re.compile(r"(?<!\w)[yz](?!\w)")
 _MEDIA = ("a photo", "an illustration", "a depiction")
 # with each adjective, "of a ..." and "of the ..."
 _WITH_BOTH = ("clean", "cool", "nice", "small")
@@ -44,7 +47,7 @@ class Templates:
         portrait: the template of most compositional batches: the face fills the picture.
 
     Raises:
-        ValueError: naming the templates in which the subject does not stand once.
+        ValueError: naming the templates in which the subject does not stand once, or other braces or a lone y or z.
     """
 
     entries: tuple[str, ...] = original_templates()
@@ -52,11 +55,15 @@ class Templates:
 
     def __post_init__(self) -> None:
         every = (*self.entries, self.portrait)
-        wrong = [text for text in every if not isinstance(text, str) or text.count(SUBJECT) != 1]
-        if wrong or not self.entries:
-            raise ValueError(
-                f"a template has the subject as {SUBJECT} once, unlike {wrong}" if wrong else "there are no templates"
-            )
+        wrong = [text for text in every if not isinstance(text, str) or not _has_one_subject(text)]
+        taken = [text for text in every if isinstance(text, str) and TAKEN.search(text)]
+        problems = [
+            *([] if self.entries else ["there are no templates"]),
+            *([f"a template has the subject as {SUBJECT} once, and no other braces, unlike {wrong}"] if wrong else []),
+            *([f"y and z alone stand for people and backgrounds; use other words in {taken}"] if taken else []),
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Templates:
@@ -68,3 +75,7 @@ class Templates:
 
     def draw(self, rng: np.random.Generator) -> str:
         return self.entries[int(rng.integers(len(self.entries)))]
+
+
+def _has_one_subject(text: str) -> bool:
+    return text.count(SUBJECT) == text.count("{") == text.count("}") == 1

@@ -168,7 +168,7 @@ class Trainer:
         if self._skipped_in_a_row >= MOST_SKIPPED:
             raise FloatingPointError(
                 f"{MOST_SKIPPED} steps in a row, up to step {self.number}, had losses or gradients that are not finite; "
-                "go on from an earlier checkpoint with a lower learning rate, or in float32"
+                "begin another run, from the encoder of an earlier checkpoint, with a lower learning rate or in float32"
             )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adaface.evaluation.bootstrap import CONFIDENCE, drawn_means, interval, mean_over_subjects, quotient, subject_draws
+from adaface.evaluation.parity_means import counted
 from adaface.evaluation.score_rows import ScoreRows
 
 ALL = "all"  # the category of all pictures
@@ -24,14 +25,15 @@ class Comparison:
     """One column in one category. Means are over subjects; nan where undefined.
 
     Attributes:
-        baseline, against, method: their means.
-        difference: `method` minus `against`, over the subjects that have both.
+        against, method: their means, over the subjects that have both.
+        baseline: its mean, over those of them that it has, too.
+        difference: `method` minus `against`.
         low, high: its interval.
         kept: (method - baseline) / (against - baseline): 1 is all that `against` has above (or below) the baseline, 0 is
             the baseline again. nan without a baseline, or where the two do not differ.
         kept_low, kept_high: its interval; nan where a draw of subjects has no difference to divide by, or one of the
             other sign.
-        subjects: how many have a value of all.
+        subjects: how many have a value of both.
     """
 
     category: str
@@ -102,7 +104,10 @@ def compare_methods(
 def _by_category(rows: ScoreRows, among: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Means of the subjects, (S,) by category and column; those of all pictures too, unless a category is called so."""
     parts = [(ALL, among), *rows.parts("category", among)]
-    return {name: {column: means for column, (means, _) in rows.per_subject(part).items()} for name, part in parts}
+    return {
+        name: {column: counted(column, means) for column, (means, _) in rows.per_subject(part).items()}
+        for name, part in parts
+    }
 
 
 def _compared(
@@ -115,25 +120,20 @@ def _compared(
     confidence: float,
 ) -> Comparison:
     known = ~np.isnan(method) & ~np.isnan(against)
-    if baseline is not None:
-        known &= ~np.isnan(baseline)
     subjects = int(known.sum())
     apart = np.where(known, method - against, np.nan)
     low, high = interval(drawn_means(counts, apart), subjects, confidence)
-    kept = (float("nan"),) * 3
-    if baseline is not None:
+    base, kept = float("nan"), (float("nan"),) * 3
+    if baseline is not None:  # which may lack what the two have: the class word has no copied photo
         above, whole = (np.where(known, values - baseline, np.nan) for values in (method, against))
+        base = mean_over_subjects(np.where(known, baseline, np.nan))
         kept = quotient(above, whole, counts, confidence)
-
-    def mean(values: np.ndarray | None) -> float:
-        return float("nan") if values is None else mean_over_subjects(np.where(known, values, np.nan))
-
     return Comparison(
         category=category,
         column=column,
-        baseline=mean(baseline),
-        against=mean(against),
-        method=mean(method),
+        baseline=base,
+        against=mean_over_subjects(np.where(known, against, np.nan)),
+        method=mean_over_subjects(np.where(known, method, np.nan)),
         difference=mean_over_subjects(apart),
         low=low,
         high=high,

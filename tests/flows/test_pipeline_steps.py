@@ -296,9 +296,12 @@ def test_what_a_later_step_lacks_is_said_before_the_first(pipeline: Load, tmp_pa
 def test_a_round_that_is_done_needs_no_models(pipeline: Load, tmp_path: Path) -> None:
     moved = pipeline("pipeline.rounds.0.changes.models.teacher_unet=/gone/unet")
     assert len(problems_here(moved)) == 1
-    (tmp_path / "out/runs/stage1").mkdir(parents=True)
-    (tmp_path / "out/runs/stage1/run.json").touch()
+    go_through(moved)
     assert problems_here(moved) == []
+    (problem,) = problems_here(pipeline("pipeline.rounds.0.changes.models.teacher_unet=/elsewhere/unet"))
+    assert "/elsewhere/unet" in problem  # another round than that which is done
+    (tmp_path / "dataset/dataset.json").unlink()  # the next may have other shards
+    assert len(problems_here(moved)) == 1
 
 
 def test_a_lineage_that_takes_keys_and_values_away_is_refused(pipeline: Load) -> None:

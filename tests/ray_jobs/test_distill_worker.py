@@ -55,6 +55,20 @@ def test_going_on_is_the_run_that_never_stopped(configs: Configs, tmp_path: Path
     assert AdaFaceEncoder.from_pretrained(folder / "encoder")(torch.eye(192)[:1]).shape == (1, 16, 192)
 
 
+def test_what_a_plan_needs_is_loaded_whatever_the_stage_is_called(configs: Configs) -> None:
+    """A first stage may compose, and a second one need not: then nobody would ask the judge."""
+    models = {"clip": CLIP, "vision": CLIP}
+    for stage, composes in ((1, True), (1, False), (2, False)):
+        plan = {"compositional_every": 3 if composes else 0, "distillation": 0.5 if composes else 1.0}
+        with training(configs(stage=stage, models=models, **{f"stage{stage}": {"stage": {"plan": plan}}})) as (
+            trainer,
+            _,
+        ):
+            task = trainer.task
+            assert [own.clip is not None for own in task._composer] == [True] * composes
+            assert (task.encoder.background is not None) == composes
+
+
 def test_samples_that_are_damaged(tiny: tuple[Path, Path], configs: Configs, tmp_path: Path) -> None:
     """They stop a run, or are counted and replaced, after a restart by the same ones."""
     faces = Path(shutil.copytree(tiny[1] / "out", tmp_path / "faces"))

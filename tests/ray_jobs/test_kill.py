@@ -94,8 +94,8 @@ def test_a_second_build_into_the_same_folder_is_refused(
     with build_lock(Storage(str(out))):  # as the first one holds it
         assert main(["--config", str(file)]) == 1
     message = capfd.readouterr().out
-    assert f"is being built by process {os.getpid()} on " in message
-    assert "Wait for it to end, or choose another data.output" in message
+    assert f"is being written by process {os.getpid()} on " in message
+    assert "Wait for it to end, or choose another folder for the output" in message
     assert "Traceback" not in message
     after = tree(out)
     assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {".lock"}

@@ -166,6 +166,9 @@ def test_a_wrong_file_is_told_everything(tmp_path):
                  "extras.c: probability", "extras.d: text", "extras.d: most", "extras.d: unless names e", "a photo",
                  "unknown section 'artist'"):  # fmt: skip
         assert part in told, part
+    file.write_text("core: {a: {patterns: [with a y], not_for: [boy]}}\nextras: {b: {choices: [generation z]}}\n")
+    with pytest.raises(ValueError, match=r"other words in with a y, , generation z; core has nothing for boy"):
+        Compositions.load(file)
     with pytest.raises(FileNotFoundError, match="no file of compositions"):
         Compositions.load(tmp_path / "none.yaml")
     file.write_text("core: [")

@@ -10,7 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaface.distill.plan import BatchPlan
-from adaface.distill.speed import FlopCount, memory_gb, peak_flops
+from adaface.distill.speed import FlopCount, memory_gb, passes_of, peak_flops
+from adaface.distill.weights import LossWeights
 from tests.adaface.distill.conftest import Tiny
 from tests.adaface.distill.tiny_steps import samples, stage_of, task_of
 
@@ -44,6 +45,18 @@ def test_what_a_batch_costs(tiny: Tiny) -> None:
     assert counts.of_batch(taught, 4, **{**UNCOUNTED, "guidance": True}) == 4 * 3 * 4 * once
     _, composed = first_batch(tiny, "compositional")
     assert counts.of_batch(composed, 1, **UNCOUNTED) == (2 * 3 + 0.5 * 8) * once
+
+
+def test_starts_are_counted_where_they_are_looked_for() -> None:
+    inside = stage_of("compositional")
+    assert passes_of(inside, {"teachable": 0.5}, filters=True) == {
+        "guidance": False,
+        "candidates": 2,
+        "teachable": 0.5,
+    }
+    assert passes_of(inside, {}, filters=False) == {"guidance": False, "candidates": 0, "teachable": 1.0}
+    outside = stage_of("compositional", losses=LossWeights().without("elastic_matching", "deltas", "cross_layer"))
+    assert passes_of(outside, {}, filters=True) == {"guidance": False, "candidates": 0, "teachable": 0.0}
 
 
 def test_what_is_known_of_the_machine() -> None:

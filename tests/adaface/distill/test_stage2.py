@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adaface.distill.background import BackgroundFeatures
+from adaface.distill.mixing import MixSettings
 from adaface.distill.stage import Stage
 from adaface.distill.task import DistillTask
 from adaface.distill.weights import FAMILIES, LossWeights
@@ -42,6 +43,17 @@ def judged(*advantages: float | Sequence[float], cosine: float = 0.5):
     return clip
 
 
+class Seen:
+    """A judge that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Tensor] = []
+
+    def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
+        self.pictures.append(pictures)
+        return torch.linspace(0.3, 0.5, len(texts))
+
+
 def test_a_composition_has_all_terms(tiny: Tiny) -> None:
     task = task_of(tiny, stage2())
     for normalise, name in ((False, "feature_delta"), (True, "feature_delta_normalised")):
@@ -70,11 +82,12 @@ def test_a_family_that_does_not_count_is_not_computed(tiny: Tiny, family: str) -
 
 
 def test_where_nothing_counts_there_is_still_a_step(tiny: Tiny) -> None:
-    task = task_of(tiny, stage2(losses=NOTHING))
+    """And no starts are looked for: that takes passes of UNet, VAE and CLIP."""
+    task = task_of(tiny, stage2(losses=NOTHING), clip=judged(0.1, 0.2))
     with seen_by(tiny.models.unet) as calls:
         loss, numbers = loss_of(task, samples(0, 2))
     loss.backward()
-    assert float(loss.detach()) == 0 and numbers.keys() == {"teachable"} and not calls
+    assert float(loss.detach()) == 0 and not numbers and not calls
     assert all(p.grad is not None for p in task.encoder.trainable_parameters())
 
 
@@ -152,6 +165,35 @@ def test_a_composition_that_teaches_nothing_counts_as_zero(tiny: Tiny) -> None:
     torch.testing.assert_close(both, alone / 2, rtol=1e-4, atol=0)
 
 
+def test_the_judge_sees_the_subjects_pictures_and_then_the_teachers(tiny: Tiny) -> None:
+    """Of a guided step each, with guidance 5 and 6 (D: shared_step); a teacher that is told the class alone draws the
+    same for everybody."""
+    task = task_of(tiny, stage2(mix=MixSettings(subject=0.0)), clip=(judge := Seen()))
+    of_unet: list[Tensor] = []
+    hook = tiny.models.unet.register_forward_hook(lambda _, __, out: of_unet.append(out[0].detach()))
+    someone, other = samples(0, 2), samples(0, 2)
+    other["id_embedding"] = samples(7, 2)["id_embedding"]
+    other["person_type"] = someone["person_type"]
+    try:
+        with torch.no_grad(), seen_by(tiny.models.unet) as calls:
+            loss_of(task, someone)
+            loss_of(task, other)
+    finally:
+        hook.remove()
+    candidates = task.stage.filter.starts
+    for person in range(2):
+        pictures = judge.pictures[person].unflatten(0, (candidates, 2))
+        for number in range(candidates):
+            at = person * (candidates + 1) + number  # after the candidates there is the pass that is learned from
+            without, subject, teacher = of_unet[at].chunk(3)
+            x_t, t = (each.chunk(3)[0] for each in calls[at])
+            for place, (with_, guidance) in enumerate(((subject, 5), (teacher, 6))):
+                latents = tiny.models.schedule.x_start_of(x_t, t, without + guidance * (with_ - without))
+                torch.testing.assert_close(pictures[number, place], tiny.models.decode(latents)[0])
+    one, two = (each.unflatten(0, (candidates, 2)) for each in judge.pictures)
+    assert torch.equal(one[:, 1], two[:, 1]) and not torch.allclose(one[:, 0], two[:, 0])
+
+
 # The anchor
 
 
@@ -168,6 +210,19 @@ def test_the_anchor_is_the_encoder_of_the_beginning(tiny: Tiny) -> None:
             float(p.grad.abs().sum()) for p in task.encoder.trainable_parameters() if p.grad is not None
         )
     assert shares[1.0] > 0 and shares[1.0] != shares[0.0], "the composition's prompt is always the encoder's"
+
+    def loss_after(moved: float, anchor: float) -> float:
+        task = task_of(tiny, stage2(losses=only, anchor=anchor))
+        of_anchor = dict(task._composer[0].anchor.named_parameters())
+        with torch.no_grad():
+            for name, parameter in task.encoder.named_parameters():
+                if parameter.requires_grad:
+                    of_anchor[name].add_(moved)
+        return float(loss_of(task, samples(0, 2))[0].detach())
+
+    assert loss_after(0.05, 0.0) == loss_after(0.0, 0.0), "the anchor's share is that of the frozen encoder"
+    assert loss_after(0.05, 1.0) != loss_after(0.0, 1.0)
+    assert stage2().anchor == 0.9
     task = task_of(tiny, stage2())
     anchor_before = {name: tensor.clone() for name, tensor in task._composer[0].anchor.state_dict().items()}
     with torch.no_grad():
@@ -193,6 +248,24 @@ def test_reconstruction_with_and_without_background(tiny: Tiny) -> None:
         assert of_background <= numbers.keys() if background else not of_background & numbers.keys()
         generator = [p for p in encoder.background.parameters() if p.requires_grad]
         assert all(p.grad is not None for p in generator) == background
+
+
+@pytest.mark.parametrize(
+    ("background", "asked"), [(False, "pixels_without_background"), (True, "pixels_with_background")]
+)
+def test_what_pixels_behind_the_person_count(tiny: Tiny, background: bool, asked: str) -> None:
+    """With a token for them in the prompt one weight, and without it the other: here nobody is in the picture."""
+    features = BackgroundFeatures(CLIP)
+    nobody = samples(0, 2)
+    nobody["person_mask"] = torch.zeros_like(nobody["person_mask"])
+    found = {}
+    for name in ("pixels_without_background", "pixels_with_background"):
+        weights = LossWeights(**{"pixels_without_background": 0.0, "pixels_with_background": 0.0, name: 0.5})
+        encoder = tiny.encoder(background=features, unet_layers=4)
+        stage = stage_of("reconstruction", losses=weights)
+        task = DistillTask(tiny.models, encoder, stage, seed=SEED, background=features)
+        found[name] = float(loss_of(task, nobody, background=background)[1]["recon"])
+    assert [name for name, value in found.items() if value > 0] == [asked]
 
 
 @pytest.mark.parametrize("kind", ["reconstruction", "compositional"])

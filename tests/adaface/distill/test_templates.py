@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from adaface.distill.templates import Templates, original_templates
+from adaface.distill import background, subject_prompts
+from adaface.distill.templates import TAKEN, Templates, original_templates
 
 
 def test_81_of_which_57_are_different():
@@ -38,8 +39,19 @@ def test_draws_come_from_the_whole_list():
 def test_templates_without_a_subject_are_refused():
     with pytest.raises(ValueError, match=r"unlike \['a photo', 'a face portrait'\]"):
         Templates(("a photo", "a {}"), "a face portrait")
+    with pytest.raises(ValueError, match=r"no other braces, unlike \['a \{style\} of a \{\}'\]"):
+        Templates(("a {style} of a {}",))
+    with pytest.raises(ValueError, match=r"y and z alone stand for .* \['the letter z and a \{\}'\]"):
+        Templates(("the letter z and a {}", "a lazy day of a {}"))
     with pytest.raises(ValueError, match="no templates"):
         Templates(())
     with pytest.raises(ValueError, match="unknown entry"):
         Templates.of({"entry": ["a {}"]})
     assert Templates.of({"entries": ["a {}"]}).entries == ("a {}",)
+
+
+def test_the_letters_that_are_taken_are_those_of_subject_and_background():
+    assert {letter for letter in "abcdefghijklmnopqrstuvwxyz" if TAKEN.search(f"a {letter},")} == {
+        subject_prompts.TOKEN,
+        background.TOKEN,
+    }

@@ -117,3 +117,42 @@ def test_what_cannot_be_compared_is_said(scores):
         compare_methods(scores, "stage2", "stage1", columns=["clip"])
     with pytest.raises(ValueError, match="lies between 0 and 1, not at 95"):
         compared(scores, confidence=95)
+
+
+def test_a_baseline_without_the_score_takes_nothing_from_the_difference(scores):
+    """The class word has no copied photo to compare with: two methods that have one are still compared."""
+    of_class = scores["method"] == "class"
+    cut = scores | {"gap_pack": np.where(of_class, np.nan, scores["gap_pack"])}
+    style, whole = compared(cut)["style"], compared(scores)["style"]
+    assert (style.difference, style.low, style.high) == (whole.difference, whole.low, whole.high)
+    assert (style.method, style.against, style.subjects) == (whole.method, whole.against, SUBJECTS)
+    assert np.isnan(style.baseline) and np.isnan(style.kept)
+
+    half = np.isin(scores["subject"], [f"s{number:02d}" for number in range(SUBJECTS // 2)])
+    cut = scores | {"gap_pack": np.where(of_class & half, np.nan, scores["gap_pack"])}
+    style = compared(cut)["style"]
+    assert style.difference == whole.difference and style.subjects == SUBJECTS
+    (other_half,) = (
+        each for each in compare_methods(
+            {name: column[~half] for name, column in scores.items()},
+            "stage2", "stage1", columns=["gap_pack"], baseline="class",
+        ) if each.category == "style"
+    )  # fmt: skip
+    assert style.baseline == other_half.baseline and style.kept == pytest.approx(other_half.kept)
+
+
+def test_faces_that_parity_leaves_out_are_left_out_here_too(scores):
+    """The original drops people whose mean is not above 0; the report does for its column, and so must this."""
+    levels = {"stage1": (0.5, 0.5, 0.3, 0.6), "stage2": (0.5, 0.4, -0.2, 0.6)}
+    rows = [(method, f"s{place}", value) for method, values in levels.items() for place, value in enumerate(values)]
+    table_of = {
+        "method": np.array([row[0] for row in rows]),
+        "subject": np.array([row[1] for row in rows]),
+        "prompt_id": np.array(["a"] * 8),
+        "category": np.array(["style"] * 8),
+        "k": np.zeros(8, int),
+        "parity_face": np.array([row[2] for row in rows]),
+    }
+    (found,) = compare_methods(table_of, "stage2", "stage1", columns=["parity_face"])
+    assert found.method == pytest.approx(0.5) and found.subjects == 3
+    assert found.difference == pytest.approx(-0.1 / 3)

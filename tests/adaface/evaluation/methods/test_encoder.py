@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from adaface.encoder.files import CONFIG, WEIGHTS
 from adaface.encoder.model import AdaFaceEncoder
@@ -114,6 +115,18 @@ class TestNewestEncoder:
         newest = place("stage-2/step-300/encoder")
         place("stage-2/step-40/encoder")
         assert newest_encoder(tmp_path) == newest
+
+    @pytest.mark.parametrize("config", ["sd15", "miniature"])
+    def test_of_a_pipeline_it_is_the_last_rounds(self, place, tmp_path, project, config):
+        """Whatever was written last: a round may be trained again, and has more steps than the one after it."""
+        rounds = yaml.safe_load((project / f"configs/{config}.yaml").read_text())["pipeline"]["rounds"]
+        names = [each["name"] for each in rounds]
+        for age, name in enumerate(names):
+            folders = [
+                place(f"{name}/checkpoint_{60_000 // (age + 1):08d}/encoder", age),
+                place(f"{name}/encoder", age),
+            ]
+            assert newest_encoder(tmp_path) in folders, name
 
     def test_unfinished_folders_and_those_without_weights_do_not_count(self, place, tmp_path):
         newest = place("step-10")
