@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -79,36 +79,11 @@ def distillation_loss(
         rows: the samples that are computed.
         faces: of these rows.
     """
+    faces, teach = _people(models, encoder, plan, batch, rows, faces, settings)
+    steps = _answers(models, teach, plan, batch, rows, faces.latents, settings)
+    background = weights.pixels_of_teacher if batch.target == "teacher" else weights.pixels_of_noise
 
-    def generators(purpose: str) -> list[torch.Generator]:
-        return plan.generators(batch, rows, purpose)
-
-    shape = faces.latents.shape[1:]
-    ids, x_start, foreground, valid = faces.ids, faces.latents, faces.foreground, faces.valid
-    if batch.kind == "random_id":
-        ids = F.normalize(normal(generators("identity"), ids.shape[1:], device=models.device), dim=-1)
-    ids = noised_ids(ids, batch.id_level, generators("id noise"))
-    teach = teacher_of(models, encoder, ids, settings.teacher_guidance)
-    if batch.kind == "random_id":
-        x_start = normal(generators("start"), shape, device=models.device)
-        if plan.settings.random_start == "sampled":
-            x_start = sampled_latents(teach, models.schedule, x_start)
-        foreground = valid = None  # what is there instead of a picture has no border
-
-    t = draw_timesteps(generators("timesteps"), low=batch.low, keep=batch.keep_timesteps)
-    noise = normal(generators("noise"), shape, device=models.device)
-    background = weights.pixels_of_teacher
-    if batch.target == "teacher":
-        t = rollout_start(t, batch.rollout)
-        steps = teacher_rollout(teach, models.schedule, x_start, t, noise, batch.rollout, generators("rollout"))
-        steps = student_steps(steps, models.schedule, index_slip=settings.index_slip)
-    else:
-        at = t.to(models.device)
-        x_t = models.schedule.q_sample(x_start, at, noise)
-        steps = [RolloutStep(x_t, at, noise, noise, x_start, x_start)]
-        background = weights.pixels_of_noise
-
-    vectors = student_vectors(encoder, plan, batch, rows, ids)
+    vectors = student_vectors(encoder, plan, batch, rows, faces.ids)
     texts = [templates.draw(plan.chooser(batch.step, row.slot, "template", batch=batch.number)) for row in rows]
     tokens, slots = prompts.windows([text.format(TOKEN) for text in texts])
     states = prompts.states(tokens, slots, vectors, batch.clip_skip)
@@ -119,7 +94,9 @@ def distillation_loss(
     predicted = predict(torch.cat([s.x_t for s in steps]), torch.cat([s.t for s in steps])).chunk(count)
     losses, raw = [], []
     for step, guess in zip(steps, predicted, strict=True):
-        error = reconstruction(guess, step.target, foreground=foreground, valid=valid, background_weight=background)
+        error = reconstruction(
+            guess, step.target, foreground=faces.foreground, valid=faces.valid, background_weight=background
+        )
         raw.append(error.detach())
         if settings.timestep_weights == "snr":
             error = error * snr_weights(models, step.t)
@@ -130,6 +107,59 @@ def distillation_loss(
         "t": torch.cat([step.t for step in steps]).float().mean(),
     }
     return loss, numbers
+
+
+def _people(
+    models: FrozenModels,
+    encoder: AdaFaceEncoder,
+    plan: IterationPlan,
+    batch: BatchPlan,
+    rows: Sequence[Row],
+    faces: Faces,
+    settings: DistillationSettings,
+) -> tuple[Faces, _Teacher]:
+    """Who is learned from, with the batch's noise on their IDs, and a teacher who knows them.
+
+    Faces that nobody has have no photograph: noise in its place, or what the teacher draws of them, without mask and border.
+    """
+
+    def made_up(purpose: str, like: Tensor) -> Tensor:
+        return normal(plan.generators(batch, rows, purpose), like.shape[1:], device=models.device)
+
+    nobody = batch.kind == "random_id"
+    ids = F.normalize(made_up("identity", faces.ids), dim=-1) if nobody else faces.ids
+    ids = noised_ids(ids, batch.id_level, plan.generators(batch, rows, "id noise"))
+    teach = teacher_of(models, encoder, ids, settings.teacher_guidance)
+    if not nobody:
+        return replace(faces, ids=ids), teach
+    latents = made_up("start", faces.latents)
+    if plan.settings.random_start == "sampled":
+        latents = sampled_latents(teach, models.schedule, latents)
+    return replace(faces, ids=ids, latents=latents, foreground=None, valid=None), teach
+
+
+def _answers(
+    models: FrozenModels,
+    teach: _Teacher,
+    plan: IterationPlan,
+    batch: BatchPlan,
+    rows: Sequence[Row],
+    x_start: Tensor,
+    settings: DistillationSettings,
+) -> list[RolloutStep]:
+    """What is shown to the student, and what it should say: the teacher's noise in a rollout, or once the true noise."""
+
+    def generators(purpose: str) -> list[torch.Generator]:
+        return plan.generators(batch, rows, purpose)
+
+    t = draw_timesteps(generators("timesteps"), low=batch.low, keep=batch.keep_timesteps)
+    noise = normal(generators("noise"), x_start.shape[1:], device=models.device)
+    if batch.target == "teacher":
+        t = rollout_start(t, batch.rollout)
+        steps = teacher_rollout(teach, models.schedule, x_start, t, noise, batch.rollout, generators("rollout"))
+        return student_steps(steps, models.schedule, index_slip=settings.index_slip)
+    t = t.to(models.device)
+    return [RolloutStep(models.schedule.q_sample(x_start, t, noise), t, noise, noise, x_start, x_start)]
 
 
 def teacher_of(models: FrozenModels, encoder: AdaFaceEncoder, ids: Tensor, guidance: float) -> _Teacher:
