@@ -1,4 +1,14 @@
-"""What each worker of a training run does: build, resume, step, report."""
+"""What each worker of a training run does: build, resume, step, report.
+
+A step counts when the checkpoint after it is whole. At a checkpoint, in this order:
+
+1. every worker writes its rows of the log since the last one (distill_log.py);
+2. rank 0 writes encoder, optimizer and place in the stream to a folder of its own, and a milestone where one is due;
+3. all report to Ray Train, which uploads the folder while training goes on, and lists it when it is there.
+
+After a crash the list is looked through for what is not whole (whole_checkpoints.py), workers begin from the last of it,
+and forget rows of the log that are newer: they will be written again, the same ones.
+"""
 
 from __future__ import annotations
 
