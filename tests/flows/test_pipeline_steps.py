@@ -346,7 +346,7 @@ def test_the_shipped_pipelines_are_valid(project: Path, monkeypatch: pytest.Monk
     assert section is not None and [each.stage for each in section.rounds] == [1, 1, 2]
 
 
-@pytest.mark.parametrize(("changes", "rounds"), [("seeds", 9), ("ablation", 13)])
+@pytest.mark.parametrize(("changes", "rounds"), [("seeds", 9), ("ablation", 16)])
 def test_what_the_results_were_made_with_is_valid(
     project: Path, monkeypatch: pytest.MonkeyPatch, changes: str, rounds: int
 ) -> None:
