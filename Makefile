@@ -82,7 +82,7 @@ demo-photos: venv  ## build a dataset from the photos in FACES into OUT/photos
 		--set 'data.output="$(OUT)/photos"' --set 'perception.pack="$(PACK)"' --set 'perception.parser.file="$(PARSER)"'
 	@echo; echo "the report: $(abspath $(OUT))/photos/report/index.html"
 
-# Two at a time: one process for the tests that start Ray or Prefect, one for all others (tests/conftest.py).
+# Two at a time: each folder of tests that start Ray has a cluster of its own (tests/conftest.py).
 test: venv  ## the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 

@@ -20,21 +20,21 @@ _WITH_RAY = ("tests/ray_jobs/", "tests/flows/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Ray or Prefect comes first: it takes longest, and keeps one of two processes busy to the end."""
+    """What starts Ray or Prefect comes first: it takes longest, and the other files fill what is left."""
     items.sort(key=lambda item: not item.nodeid.startswith(_WITH_RAY))  # stable
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """What `make test` runs at the same time: files, but all that start Ray or Prefect one after the other.
+    """What `make test` runs at the same time: files, but the tests of a folder that start Ray one after the other.
 
-    They share one cluster and one server, and each starts processes enough for a core of its own.
+    They share a cluster, and in tests/flows a Prefect server, too.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith(_WITH_RAY) else nodeid.partition("::")[0]
+            return next((tests for tests in _WITH_RAY if nodeid.startswith(tests)), nodeid.partition("::")[0])
 
     return ByFile(config, log)
 
