@@ -30,7 +30,7 @@ class LockedError(ValueError):
 
 
 @contextlib.contextmanager
-def build_lock(out: Storage) -> Iterator[None]:
+def output_lock(out: Storage) -> Iterator[None]:
     """Hold the folder for the time of a job.
 
     Raises:
@@ -86,7 +86,7 @@ def _remote_lock(out: Storage) -> Iterator[None]:
                 if _is_mine(out, me):  # a machine that slept too long does not take the lock back from the next
                     _renew(out, me)
 
-    keeper = threading.Thread(target=keep, daemon=True, name="build-lock")
+    keeper = threading.Thread(target=keep, daemon=True, name="output-lock")
     keeper.start()
     try:
         yield

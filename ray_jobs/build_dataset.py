@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import analyse, steps
-from data_pipeline.lock import build_lock
+from data_pipeline.lock import output_lock
 from data_pipeline.manifest import MANIFEST
 from data_pipeline.plan import Plan
 from data_pipeline.report import write_report
@@ -49,7 +49,7 @@ def run(config: DatasetConfig, *, address: str | None = None) -> dict[str, Any]:
     refuse_lost_output("data.output", config.data.output, address)
     checked = check_all(config, here=not joins_cluster(address))
     out = Storage(config.data.output)
-    with build_lock(out):
+    with output_lock(out):
         return _Build(config, checked, out, address).run()
 
 

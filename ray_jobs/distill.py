@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adaface.encoder.files import CONFIG, WEIGHTS
-from data_pipeline.lock import build_lock
+from data_pipeline.lock import output_lock
 from data_pipeline.storage import Storage
 from data_pipeline.stream import TrainingStream
 from ray_jobs.config_file import config_hash
@@ -51,7 +51,7 @@ def run(config: DistillConfig, *, address: str | None = None) -> dict[str, Any]:
         raise ValueError("\n".join(problems))
     config = with_absolute_paths(config)
     out = Storage(config.folder)
-    with build_lock(out):
+    with output_lock(out):
         return _run(config, out, address)
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adaface.evaluation.plan import plan_parts
-from data_pipeline.lock import build_lock
+from data_pipeline.lock import output_lock
 from data_pipeline.storage import Storage
 from ray_jobs import evaluate_scores
 from ray_jobs.config import ClusterConfig
@@ -62,7 +62,7 @@ def run(config: EvaluateConfig, *, address: str | None = None) -> dict[str, Any]
     log.info("%d subjects, %d prompts", len(asked.subjects), len(asked.prompts))
     read_history(placed)  # what is wrong with its place is to be known before hours of drawing
     out = Storage(config.output)
-    with build_lock(out):
+    with output_lock(out):
         evaluation = Evaluation(config, asked, out, address)
         evaluation.seconds["input"] = round(time.monotonic() - began, 3)
         return evaluation.run()

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from adaface.distill.models import FrozenModels
 from adaface.distill.plan import BatchPlan
 from adaface.distill.stage import Stage
-from adaface.distill.weights import ACTIVATION_FAMILIES
 
 # Dense bf16 operations per second of GPUs, by a part of their names; of their makers' data sheets.
 _PEAKS = {
@@ -67,7 +66,7 @@ def passes_of(stage: Stage, numbers: Mapping[str, float], *, filters: bool) -> d
     Args:
         filters: whether there is a CLIP to choose starts by.
     """
-    looks_inside = any(stage.losses.asks_for(family) for family in ACTIVATION_FAMILIES)
+    looks_inside = bool(stage.losses.looks_inside)
     return {
         "guidance": stage.distillation.teacher_guidance != 1,
         "candidates": stage.filter.starts if filters and looks_inside else 0,

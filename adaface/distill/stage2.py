@@ -31,7 +31,7 @@ from adaface.distill.stage import Stage
 from adaface.distill.stage1 import student_core, vectors_of_core
 from adaface.distill.subject_prompts import SubjectPrompts
 from adaface.distill.teacher_filter import choose
-from adaface.distill.weights import ACTIVATION_FAMILIES, cross_layer_weights, layer_weights
+from adaface.distill.weights import cross_layer_weights, layer_weights
 from adaface.encoder.model import AdaFaceEncoder
 
 # Guidance of the pictures that the filter looks at (D: shared_step).
@@ -96,7 +96,7 @@ def composition_loss(
     numbers: Numbers = {name: value.detach().mean() for name, value in terms.items()}
     loss = stage.losses.total(terms).mean() if terms else single.sum() * 0
 
-    if not any(map(stage.losses.asks_for, ACTIVATION_FAMILIES)):
+    if not stage.losses.looks_inside:
         return loss, numbers  # nobody would look at the starts
 
     chosen, teachable = _start_to_learn_from(own, plan, batch, rows, faces, stage, texts, states)
@@ -217,8 +217,7 @@ def _unet_terms(
     teachable: Tensor,
 ) -> dict[str, Tensor]:
     """The terms (G',) of the G' teachable compositions that need passes of the UNet."""
-    weights = stage.losses
-    wanted = [name for name in ACTIVATION_FAMILIES if weights.asks_for(name)]
+    wanted = stage.losses.looks_inside
     rows = teachable.nonzero()[:, 0]
     start = start.select(rows)
     states = states.select(rows)

@@ -123,6 +123,11 @@ class LossWeights:
         """Whether any term of a family counts; a step need not compute what does not."""
         return any(getattr(self, name) > 0 for name in FAMILIES[family])
 
+    @property
+    def looks_inside(self) -> tuple[str, ...]:
+        """Those of ACTIVATION_FAMILIES that count: none, and a composition needs no start and no pass of the UNet."""
+        return tuple(family for family in ACTIVATION_FAMILIES if self.asks_for(family))
+
     def without(self, *families: str) -> LossWeights:
         """The same weights, without those families. Raises ValueError for an unknown one."""
         if unknown := [family for family in families if family not in FAMILIES]:

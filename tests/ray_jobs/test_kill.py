@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_pipeline.lock import build_lock
+from data_pipeline.lock import output_lock
 from data_pipeline.storage import Storage
 from data_pipeline.verify import verify
 from ray_jobs.build_dataset import main
@@ -91,7 +91,7 @@ def test_a_second_build_into_the_same_folder_is_refused(
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(config().model_dump(mode="json")))
     before = tree(out)
-    with build_lock(Storage(str(out))):  # as the first one holds it
+    with output_lock(Storage(str(out))):  # as the first one holds it
         assert main(["--config", str(file)]) == 1
     message = capfd.readouterr().out
     assert f"is being written by process {os.getpid()} on " in message
