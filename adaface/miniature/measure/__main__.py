@@ -28,6 +28,7 @@ _CAPTIONS = {
     "world": "The renderer: six people, three plain photographs each, then scenes, styles and lights.",
     "vae": "Pictures, and below them what the VAE makes of them.",
     "names": "Twelve people (first row: photographs), drawn by Stable Diffusion from their traits in words; one prompt a row.",
+    "encoder": "The same people, drawn from the photographs in the first row by the shipped encoder: z in the same prompts.",
     "teacher": "Photographs, and below each three pictures that the teacher draws from its ID embedding alone.",
 }
 

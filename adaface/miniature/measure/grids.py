@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from adaface import load_adaface
 from adaface.encoder.teacher import teacher_states
 from adaface.miniature.measure.found_faces import FaceReader
 from adaface.miniature.measure.generators import Models, people_and_photos
@@ -70,6 +71,20 @@ def prompts(weights: Path) -> np.ndarray:
     return _sheet(rows)
 
 
+def encoder(weights: Path) -> np.ndarray:
+    """The same photographs, then what the shipped encoder makes of each: one prompt of `PROMPTS` a row."""
+    pipe = load_sd(weights)
+    models = Models(pipe.unet, pipe.text_encoder, pipe.tokenizer, pipe.vae)
+    adaface = load_adaface(pipe, str(weights / "encoder"), face_pack=str(weights / "pack"))
+    _, photos = people_and_photos(COLUMNS)
+    subjects = [adaface.subject(images=[photo]) for photo in photos[:, 0]]
+    rows = list(photos[:, 0])
+    for prompt in PROMPTS:
+        states = [subject.prompt(prompt.format("z"), negative_prompt="")["prompt_embeds"] for subject in subjects]
+        rows += list(models.draw(torch.cat(states)))
+    return _sheet(rows)
+
+
 def teacher(weights: Path) -> np.ndarray:
     """Photographs, and below each what the teacher draws from its ID embedding alone: three starts."""
     unet, text, tokenizer = load_teacher(weights)
@@ -90,6 +105,7 @@ GRIDS: dict[str, Callable[[Path], np.ndarray]] = {
     "world": world,
     "vae": reconstructions,
     "names": prompts,
+    "encoder": encoder,
     "teacher": teacher,
 }
 
