@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,11 +89,11 @@ def test_settings_exist(page: Path) -> None:
     wrong = []
     for words in _commands(page):
         job = words[2].rpartition(".")[2].replace("_", "-") if words[0] == "python" else words[1]
-        given = dict(zip(words, words[1:], strict=False))
+        given = dict(pairwise(words))
         config = given.get("--config", "")
         if job not in CONFIGS or not config.startswith("configs/"):
             continue
-        changes = [text for word, text in zip(words, words[1:], strict=False) if word == "--set"]
+        changes = [text for word, text in pairwise(words) if word == "--set"]
         try:
             load(CONFIGS[job], PROJECT / config, changes)
         except ValueError as error:
