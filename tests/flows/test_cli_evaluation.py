@@ -210,8 +210,8 @@ def test_the_files_of_prompts_are_installed():
     """Their folders are found as packages, and the patterns of package data take them."""
     tool = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     packages = find_namespace_packages(str(PROJECT), include=tool["packages"]["find"]["include"])
-    files = [*(PROJECT / "adaface/evaluation/prompt_sets").iterdir(), PROJECT / "adaface/miniature/prompts.yaml"]
-    assert len(files) == 4
+    files = [*(PROJECT / "adaface/evaluation/prompt_sets").iterdir(), *(PROJECT / "adaface/miniature").glob("*.yaml")]
+    assert len(files) == 8
     for file in files:
         assert ".".join(file.parent.relative_to(PROJECT).parts) in packages
         assert any(fnmatch(file.name, pattern) for pattern in tool["package-data"]["*"]), file

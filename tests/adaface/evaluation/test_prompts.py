@@ -16,6 +16,9 @@ from adaface.miniature.world.identity import CLASS_WORDS
 from adaface.miniature.world.scene import VOCABULARY
 
 MINIATURE = "package://adaface.miniature/prompts.yaml"
+SINGLE, SHORTFALL, PORTRAITS = (
+    f"package://adaface.miniature/{name}.yaml" for name in ("single_prompts", "shortfall_prompts", "portraits")
+)
 MINIATURE_SD = "package://adaface.miniature/weights/sd"
 
 
@@ -27,7 +30,9 @@ def write(folder: Path, text: str, name: str = "mine.txt") -> str:
 # The sets of the package
 
 
-@pytest.mark.parametrize(("name", "number"), [("live", 22), ("community", 25), ("grid", 40), (MINIATURE, 40)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("live", 22), ("community", 25), ("grid", 40), (MINIATURE, 40), (SINGLE, 29), (SHORTFALL, 21)]
+)
 def test_a_set_has_its_size_and_unique_ids(name, number):
     prompts = load_prompts([name])
     assert len(prompts) == len({prompt.id for prompt in prompts}) == number
@@ -59,32 +64,37 @@ def test_a_set_fits_into_the_window_of_clip_with_sixteen_vectors(name, shared):
 # The miniature
 
 
-def test_the_miniature_knows_every_word_of_its_prompts():
+@pytest.mark.parametrize("name", [MINIATURE, SINGLE, SHORTFALL, PORTRAITS])
+def test_the_miniature_knows_every_word_of_its_prompts(name):
     tokenizer = open_tokenizer(MINIATURE_SD)
-    for prompt in load_prompts([MINIATURE]):
+    for prompt in load_prompts([name]):
         for word in [*CLASS_WORDS, "z"]:
             for part in prompt.of(word).split():
                 assert len(tokenizer(part, add_special_tokens=False).input_ids) == 1, (prompt.id, part)
-    assert too_long(tokenizer, load_prompts([MINIATURE]), CLASS_WORDS) == []
-    assert too_long(tokenizer, load_prompts([MINIATURE]), (), VECTORS) == []
+    assert too_long(tokenizer, load_prompts([name]), CLASS_WORDS) == []
+    assert too_long(tokenizer, load_prompts([name]), (), VECTORS) == []
 
 
-def test_the_miniature_expects_what_its_prompts_say():
-    prompts = load_prompts([MINIATURE])
+@pytest.mark.parametrize(
+    ("names", "categories"),
+    [([MINIATURE], {*VOCABULARY, "several"}), ([SINGLE, SHORTFALL], {*VOCABULARY, "several", "portrait"})],
+)
+def test_the_miniature_expects_what_its_prompts_say(names, categories):
+    prompts = load_prompts(names)
     seen = {factor: set() for factor in VOCABULARY}
     for prompt in prompts:
-        assert prompt.expects
+        assert prompt.expects or prompt.category == "portrait"
         for factor, word in prompt.expects.items():
             assert word in VOCABULARY[factor] and word in prompt.text, prompt
             seen[factor].add(word)
-        one = prompt.category != "several"
+        one = prompt.category in VOCABULARY
         assert not one or list(prompt.expects) == [prompt.category]
         # nothing else of the scene is said
         said = {word for words in VOCABULARY.values() for word in words if re.search(rf"\b{word}\b", prompt.text)}
         assert said - {"photo", "plain"} <= set(prompt.expects.values()) | {"space"}
     for factor, words in VOCABULARY.items():
         assert seen[factor] == set(words[1:]), factor  # the first word of each is what goes without saying
-    assert {prompt.category for prompt in prompts} == {*VOCABULARY, "several"}
+    assert {prompt.category for prompt in prompts} == categories
 
 
 # Articles
