@@ -36,8 +36,9 @@ class OriginalTask(nn.Module):
     def __init__(self, networks: Networks, stage: Stage, *, seed: int = 0) -> None:
         super().__init__()
         models = networks.models
-        for network in (models.unet, models.text):
-            network.float()
+        for network in (models.unet, models.text, models.vae):
+            if network is not None:
+                network.float()
         models.unet.set_attn_processor(AttnProcessor())
         for text in (models.text, networks.encoder.inverse, networks.encoder.teacher):
             text.set_attn_implementation("eager")
