@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaface.models.device import chosen_device
+
 
 @dataclass(frozen=True)
 class Running:
@@ -22,17 +24,8 @@ class Running:
 
     @staticmethod
     def on(device: str, batch: int = 16, threads: int = 1) -> Running:
-        """`device` "auto" is CUDA where torch has it. Raises ValueError for a device that is not there."""
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        chosen = torch.device(device)
-        there = {
-            "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-            "mps": torch.backends.mps.is_available(),
-        }
-        if not there.get(chosen.type, True):
-            raise ValueError(f"device is `{device}`, which torch does not see; set `measures.device` to auto or cpu")
-        return Running(chosen, batch, threads)
+        """`device` as for `chosen_device`, which raises ValueError for one that is not there."""
+        return Running(chosen_device(device, "measures.device"), batch, threads)
 
     def unit_rows(self, function: Callable[[Any], Tensor], items: Sequence[Any], width: int) -> np.ndarray:
         """`function` of the items, in batches of at most `batch`: float32 (N, width) on the CPU, rows of length 1."""

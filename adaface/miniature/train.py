@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from adaface.miniature.training import Task, Trainer
+from adaface.models.device import chosen_device
 
 # name -> module in `recipes` and the class in it; later ones need the weights of earlier ones
 ORDER = {
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="where finished models are read and written (RUNS/weights)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: the GPU where there is one)")
     parser.add_argument(
         "--threads", type=int, help="CPU threads (default: all cores, shared among torchrun's workers)"
     )
@@ -52,7 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
     if given.threads:
         torch.set_num_threads(given.threads)
     torch.manual_seed(given.seed)
-    device = torch.device(given.device)
+    try:
+        device = chosen_device(given.device, "--device")
+    except ValueError as error:
+        parser.error(str(error))
     weights = given.weights or given.runs / "weights"
     task = make_task(given.name, given.runs / "data", weights, device)
     if given.steps:

@@ -59,13 +59,10 @@ class BiSeNetParser:
     def __init__(self, file: Path, *, side: int = 512, device: str = "auto", threads: int = 1, batch_size: int = 16):
         import torch
 
+        from adaface.models.device import chosen_device
         from adaface.perception.bisenet import BiSeNet
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError(
-                "device is `cuda`, but torch sees no CUDA device; set `perception.device` to `auto` or `cpu`"
-            )
-        on_cuda = device != "cpu" and torch.cuda.is_available()
+        on_cuda = chosen_device(device, "perception.device").type == "cuda"
         self.file = file
         self._threads, self._batch, self._side = threads, batch_size if on_cuda else 1, side
         self._device = torch.device("cuda" if on_cuda else "cpu")

@@ -18,6 +18,7 @@ from adaface import __version__
 from adaface.encoder.files import WEIGHTS, locate
 from adaface.encoder.model import AdaFaceEncoder
 from adaface.model_path import may_be_on_the_hub, model_path
+from adaface.models.device import chosen_device
 from adaface.subjects.faces_of import check_faces, face_ids, list_photos, open_faces, read_photo
 from adaface.subjects.guidance import annealed_guidance
 from adaface.subjects.prompt_states import ORIGINAL_NEGATIVE
@@ -162,16 +163,15 @@ def load_base(
     Args:
         dtype: None: float32 on CPUs, half precision elsewhere.
 
-    Raises FileNotFoundError for a path that does not exist.
+    Raises FileNotFoundError for a path that does not exist, ValueError for a device that is not there.
     """
     from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
     from diffusers.utils import is_accelerate_available
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = chosen_device(device)
     kind = StableDiffusionImg2ImgPipeline if image_to_image else StableDiffusionPipeline
     options: dict[str, Any] = {
-        "dtype": dtype or (torch.float32 if device == "cpu" else torch.float16),
+        "dtype": dtype or (torch.float32 if where.type == "cpu" else torch.float16),
         "safety_checker": None,
         "requires_safety_checker": False,
     }
@@ -189,7 +189,7 @@ def load_base(
         pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return pipe.to(where)
 
 
 def grid(pictures: Sequence[Sequence[Image.Image]], columns: int = COLUMNS) -> Image.Image:

@@ -26,6 +26,7 @@ from adaface.distill.contexts import checkpoint_gradients
 from adaface.distill.run_file import RunOfFile, read_run
 from adaface.distill.speed import memory_gb, peak_flops
 from adaface.distill.stage import original_stage
+from adaface.models.device import chosen_device
 from adaface.models.precision import Precision
 
 _WORDS = {"miniature": "package://adaface.miniature/compositions.yaml", "full": None}
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=get_args(Precision), help="(default: bf16, or what the configuration has)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: the GPU where there is one)")
     parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: 1)")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the student's UNet")
     parser.add_argument("--checkpoint-gradients", action="store_true")
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.original and chosen.stage == 2:
         parser.error("--original is for stage 1: compositional steps have contexts of their own")
     try:
+        chosen.device = chosen_device(chosen.device, "--device")
         run = _run(chosen)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))

@@ -29,6 +29,7 @@ from adaface.distill.speed import memory_gb
 from adaface.distill.stage import Stage
 from adaface.distill.trainer import Trainer
 from adaface.full_size import free_memory
+from adaface.models.device import chosen_device
 from adaface.models.precision import Precision
 
 CONFIG = "configs/distill-sd15.yaml"
@@ -140,11 +141,12 @@ def main(arguments: Sequence[str] | None = None, sizes: FullSizes | None = None)
     parser.add_argument("--accumulate", type=int, help="batches of a step (default: the configuration's)")
     parser.add_argument("--steps", type=int, default=2, help="optimizer steps of each kind (default: 2)")
     parser.add_argument("--precision", choices=get_args(Precision), help="(default: the configuration's)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: the GPU where there is one)")
     parser.add_argument("--checkpoint-gradients", action="store_true", help="less memory, more time")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args(arguments)
     try:
+        device = chosen_device(chosen.device, "--device")
         runs = {number: read_run(chosen.config, number) for number in chosen.stages}
         stages = {
             number: with_batch(run.stage, batch=chosen.batch, accumulate=chosen.accumulate)
@@ -163,13 +165,13 @@ def main(arguments: Sequence[str] | None = None, sizes: FullSizes | None = None)
     torch.set_num_threads(chosen.threads)
     composes = any(part.kind.startswith("compositional") for part in parts)
     needed, free = _NEEDED["compositional" if composes else "distillation"], free_memory()
-    if sizes is None and chosen.device == "cpu" and free is not None and free < needed:
+    if sizes is None and device.type == "cpu" and free is not None and free < needed:
         print(f"{free / 1e9:.1f} GB of memory are free and this takes up to {needed / 1e9:.0f}", file=sys.stderr)
         return 2
     began = time.perf_counter()
     # one encoder for both stages, as the second goes on with that of the first one's last round
     sizes = replace(sizes or FullSizes(), multiplier=max(run.multiplier for run in runs.values()))
-    networks = random_networks(sizes, chosen.precision or first.precision, chosen.device)
+    networks = random_networks(sizes, chosen.precision or first.precision, device)
     networks = networks.without(clip=not first.filters, background=not first.backgrounds)
     if chosen.checkpoint_gradients:
         checkpoint_gradients(networks.models.unet)

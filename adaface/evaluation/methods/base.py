@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adaface.evaluation.methods.model_files import hashes_below, local_folder
 from adaface.model_path import model_path
+from adaface.models.device import chosen_device
 from adaface.subjects.generate import load_base
 from adaface.subjects.prompt_states import prompt_states
 
@@ -87,10 +88,9 @@ class BasePipe:
 
         `precision` is not taken from the device: pictures of one run come from machines with and without a GPU.
 
-        Raises FileNotFoundError for a path that does not exist.
+        Raises FileNotFoundError for a path that does not exist, ValueError for a device that is not there.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = str(chosen_device(device, "generation.device"))
         key = (str(model_path(base)), device, precision)
         found = cls._in_use.get(key)
         if found is None:
